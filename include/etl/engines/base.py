@@ -1,0 +1,80 @@
+"""The contract between the system and a database: a read-only session that streams Arrow record batches.
+
+One engine is one file beside this one and one line in `engines/__init__.py`. An engine is made from an Airflow
+connection id; it takes host, credentials, extras and TLS options through the provider's hook.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Value = str | int | float | Decimal | bytes | date | datetime | None
+
+
+@dataclass(frozen=True)
+class Query:
+    """One SELECT whose values stand as `:name` and are bound, never pasted."""
+
+    sql: str
+    params: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a session may ask of the source, and how much memory one batch may take."""
+
+    batch_rows: int = 10_000
+    batch_bytes: int = 16 << 20
+    statement_timeout_s: float = 300.0
+    connect_timeout_s: float = 10.0
+
+
+class Stream(NamedTuple):
+    """The schema is known before the first row; a result without rows has no batches, or empty ones."""
+
+    schema: pa.Schema
+    batches: Iterator[pa.RecordBatch]
+
+
+class Session(abc.ABC):
+    """An open read-only session, seeing one state of the database where the engine can give that."""
+
+    @abc.abstractmethod
+    def schema(self, query: Query) -> pa.Schema:
+        """Column names and exact Arrow types of the result, without reading rows. Parameters may be None."""
+
+    @abc.abstractmethod
+    def stream(self, query: Query) -> Stream:
+        """Rows of the query in batches of at most `Limits.batch_rows`; memory does not grow with the result."""
+
+
+class Engine(abc.ABC):
+    """What one kind of database needs in order to be read.
+
+    Raises:
+        TransientError: the server is away, is overloaded, or broke the connection.
+        ConfigurationError: credentials, host, table or SQL are wrong, or the statement timeout fired.
+        DataError: a value has no exact form in its column's Arrow type.
+    """
+
+    dialect: ClassVar[str]
+    """Name of the SQL dialect as sqlglot knows it."""
+
+    def __init__(self, conn_id: str, limits: Limits | None = None, label: str = "") -> None:
+        """`label` names the reader to the database (application name), so that a DBA sees who reads."""
+        self.conn_id = conn_id
+        self.limits = limits or Limits()
+        self.label = label or "moh-etl"
+
+    @abc.abstractmethod
+    def session(self) -> AbstractContextManager[Session]:
+        """Open a read-only session and close it, rolled back, at the end of the `with` block."""

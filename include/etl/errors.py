@@ -1,0 +1,43 @@
+"""Every error this system raises on purpose, grouped by what to do next.
+
+    ExtractionError
+    ├── ConfigurationError   fix the YAML, the SQL, the suite, the connection or the parameters
+    │   └── CheckpointError  repair or restore the checkpoint
+    ├── TransientError       nothing to fix: try again (the only group that Airflow retries)
+    ├── DataError            look at the data
+    │   └── ValidationFailed a critical expectation was not met; nothing was published
+    └── StorageError         look at the disk or the object store
+
+A message names the source, the key, the value received and the values allowed. It never carries row data
+or credentials: messages end up in logs, in the metadata database and in alerts.
+"""
+
+from __future__ import annotations
+
+
+class ExtractionError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class ConfigurationError(ExtractionError):
+    """Something that a person wrote is wrong; trying again will not help."""
+
+
+class CheckpointError(ConfigurationError):
+    """The checkpoint cannot be used as it stands; nothing is guessed."""
+
+
+class TransientError(ExtractionError):
+    """The source or the network was not available; the same call may work later."""
+
+
+class DataError(ExtractionError):
+    """The data is not what was declared."""
+
+
+class ValidationFailed(DataError):
+    """At least one critical expectation failed; the run stops before publishing."""
+
+
+class StorageError(ExtractionError):
+    """Files could not be read or written."""
