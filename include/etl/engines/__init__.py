@@ -37,4 +37,4 @@ def open_engine(conn_id: str, limits: Limits | None = None, label: str = "") -> 
             f"connection {conn_id!r} is not defined in Airflow; add it under Admin > Connections, "
             f"as AIRFLOW_CONN_{conn_id.upper()}, or in the secrets backend"
         ) from error
-    return engine_class(conn_type, conn_id)(conn_id, limits, label)
+    return engine_class(conn_type or "", conn_id)(conn_id, limits, label)
