@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from include.etl.config import Source
 from include.etl.engines.base import Engine, Limits
 from include.etl.errors import ConfigurationError
 
@@ -38,3 +39,13 @@ def open_engine(conn_id: str, limits: Limits | None = None, label: str = "") -> 
             f"as AIRFLOW_CONN_{conn_id.upper()}, or in the secrets backend"
         ) from error
     return engine_class(conn_type or "", conn_id)(conn_id, limits, label)
+
+
+def open_source(source: Source, label: str) -> Engine:
+    """The engine of a source's connection, with the source's limits."""
+    limits = Limits(
+        batch_rows=source.extract.batch_rows,
+        statement_timeout_s=source.extract.statement_timeout.total_seconds(),
+        connect_timeout_s=source.extract.connect_timeout.total_seconds(),
+    )
+    return open_engine(source.conn_id, limits, label)

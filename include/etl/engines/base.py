@@ -14,6 +14,8 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
+from include.etl.errors import ConfigurationError
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -74,6 +76,17 @@ class Engine(abc.ABC):
         self.conn_id = conn_id
         self.limits = limits or Limits()
         self.label = label or "moh-etl"
+
+    def __str__(self) -> str:
+        """How an error message names the reader: its label and its connection."""
+        return f"{self.label}: connection {self.conn_id!r}"
+
+    def timed_out(self) -> ConfigurationError:
+        """The error to raise when the statement timeout fired."""
+        return ConfigurationError(
+            f"{self}: the query did not end within extract.statement_timeout = {self.limits.statement_timeout_s:g} s; "
+            "raise that limit, narrow the window, split it into slices, or add an index"
+        )
 
     @abc.abstractmethod
     def session(self) -> AbstractContextManager[Session]:

@@ -1,0 +1,251 @@
+"""What a source YAML may say: every field described, unknown keys refused.
+
+A source is `include/sources/<source>.yaml` merged over `include/sources/_defaults.yaml`, key by key. Importing this
+module stays light, since every DAG parse does: pydantic and YAML only.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+from croniter import croniter
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+from include.etl.outputs import OUTPUTS
+from include.etl.transforms import TRANSFORMS
+
+INCLUDE = Path(__file__).resolve().parents[1]
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def _duration(value: Any) -> timedelta:
+    """`90s`, `15m`, `1h`, `2d` -> timedelta."""
+    if isinstance(value, timedelta):
+        return value
+    match = re.fullmatch(r"(\d+)\s*([smhd])", str(value))
+    if not match:
+        raise ValueError("a whole number and a unit: 90s, 15m, 1h or 2d")
+    return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
+
+
+def _cron(value: str) -> str:
+    if not croniter.is_valid(value) or len(value.split()) not in (1, 5):
+        raise ValueError("a cron expression of five fields (minute hour day month weekday) or @daily, @weekly, ...")
+    return value
+
+
+def _zone(value: str) -> str:
+    if value not in available_timezones():
+        raise ValueError("the name of a time zone, such as Asia/Singapore or UTC")
+    return value
+
+
+def _known(what: str, registry: dict[str, str]) -> AfterValidator:
+    def check(value: str) -> str:
+        if value not in registry:
+            raise ValueError(f"one of: {', '.join(registry)} ({what})")
+        return value
+
+    return AfterValidator(check)
+
+
+_DURATION_SCHEMA = {"type": "string", "pattern": "^[0-9]+ *[smhd]$", "examples": ["90s", "15m", "1h", "2d"]}
+Duration = Annotated[timedelta, BeforeValidator(_duration), WithJsonSchema(_DURATION_SCHEMA)]
+Cron = Annotated[str, AfterValidator(_cron)]
+Zone = Annotated[str, AfterValidator(_zone)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+Column = Annotated[str, Field(min_length=1, max_length=128)]
+Format = Annotated[
+    str, _known("outputs/__init__.py", OUTPUTS), WithJsonSchema({"type": "string", "enum": list(OUTPUTS)})
+]
+Step = Annotated[
+    str, _known("transforms/__init__.py", TRANSFORMS), WithJsonSchema({"type": "string", "enum": list(TRANSFORMS)})
+]
+# A file name inside its folder: no separators, so that no YAML can point outside the project.
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+
+
+class Model(BaseModel):
+    """Base of all parts of a source: unknown keys are refused, nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Cursor(Model):
+    """The column that tells when a row was last written; windows are cut on it."""
+
+    column: Column
+    """Column of the query's result (not renamed yet) that holds a timestamp or a date."""
+    lookback: Duration = timedelta(0)
+    """How far each incremental run reads back before its window, to catch rows that arrived late."""
+    timezone: Zone = "UTC"
+    """Time zone of a cursor column that carries none itself."""
+
+
+class Schedule(Model):
+    """When runs start: cron expressions in the source's time zone. Each entry is one DAG."""
+
+    incremental: Cron | None = None
+    """New and changed rows since the last run. Needs `cursor`."""
+    full: Cron | None = None
+    """Everything, replacing what was published before."""
+
+
+class Extract(Model):
+    """How the source database is read."""
+
+    batch_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """Rows fetched at a time."""
+    statement_timeout: Duration = timedelta(seconds=300)
+    """The database stops the query after this long."""
+    connect_timeout: Duration = timedelta(seconds=10)
+    """Give up connecting after this long."""
+
+
+class Reference(Model):
+    """A set of keys that rows must exist in: another source's published data, or a table of the same database."""
+
+    source: Name | None = None
+    """Published data of this source."""
+    table: str | None = None
+    """Or this table (schema.table) of the source's own database, read with `columns`."""
+    columns: list[Column] = Field(default_factory=list)
+    """Key columns to read from `table`."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Reference:
+        if (self.source is None) == (self.table is None):
+            raise ValueError("give either `source` (published data) or `table` with `columns` (the database)")
+        if self.table and not self.columns:
+            raise ValueError("`table` needs `columns`: the key columns to read")
+        return self
+
+
+class Validation(Model):
+    """Which expectations the extracted rows must meet before anything is published."""
+
+    suite: FileName | None = None
+    """File in include/expectations; `<source>.json` by default, where there is one."""
+    references: dict[Name, Reference] = Field(default_factory=dict)
+    """Key sets that expectations of the suite refer to by name."""
+
+
+class Transform(Model):
+    """How rows are cleaned and standardised, in this order: steps, types, trim, rename, names."""
+
+    steps: list[Step] = Field(default_factory=list)
+    """The source's own transformations, by their names in include/etl/transforms."""
+    types: dict[Column, str] = Field(default_factory=dict)
+    """Column -> DuckDB type to convert to, such as DATE or DECIMAL(10,2). A value that does not fit stops the run."""
+    trim: bool = True
+    """Remove spaces around text values."""
+    rename: dict[Column, Column] = Field(default_factory=dict)
+    """Column -> published name."""
+    names: Literal["snake_case", "unchanged"] = "snake_case"
+    """How the remaining column names are standardised."""
+
+
+class Output(Model):
+    """What is published."""
+
+    formats: Annotated[list[Format], Field(min_length=1)]
+    """File formats; each is written for every partition."""
+    partition_by: Column | None = None
+    """Published name of the date column that names the Hive folders (column=2025-01-31); no folders without it."""
+
+
+class Retries(Model):
+    """What happens after a transient error: lost connection, deadlock, server restart. Other errors fail at once."""
+
+    attempts: Annotated[int, Field(ge=0, le=20)] = 3
+    """Retries after the first try."""
+    delay: Duration = timedelta(seconds=5)
+    """Pause before each retry."""
+
+
+class Source(Model):
+    """One data source: a table or query, when it is extracted, and what is published."""
+
+    source: Name
+    """Name of the source; also its file, its DAG and its folders. Lower case, digits and underscores."""
+    description: Annotated[str, Field(min_length=1)]
+    """What the data is, in a sentence for the person who finds it in the list of DAGs."""
+    owner: str = "data-platform"
+    """Team that answers for this source."""
+    contact: str = ""
+    """Mail address or channel of the people to ask."""
+    tags: list[str] = Field(default_factory=list)
+    """Tags of the DAG."""
+    conn_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    """Airflow connection of the database; its type says which engine reads it."""
+    query: FileName | None = None
+    """File in include/sql with one SELECT. Either this or `table`."""
+    table: str | None = None
+    """Table or view to read (schema.table). Either this or `query`."""
+    columns: list[Column] = Field(default_factory=list)
+    """Columns of `table`, in order; all of them by default."""
+    primary_key: list[Column] = Field(default_factory=list)
+    """Columns that identify a row; of several versions in one window the latest by cursor stays."""
+    cursor: Cursor | None = None
+    """The column that windows are cut on; without it only full extraction is possible."""
+    schedule: Schedule
+    """When runs start."""
+    timezone: Zone = "UTC"
+    """Time zone of the schedule, and of `start` and `end` given without one."""
+    start_date: date = date(2024, 1, 1)
+    """No scheduled data interval begins before this day."""
+    pool: str | None = None
+    """Airflow pool that limits parallel reads of the database; the connection's name by default."""
+    extract: Extract = Extract()
+    """How the database is read."""
+    validation: Validation = Validation()
+    """Which expectations must hold."""
+    transform: Transform = Transform()
+    """How rows are cleaned."""
+    output: Output
+    """What is published."""
+    retries: Retries = Retries()
+    """What happens after a transient error."""
+    memory_limit_mb: Annotated[int, Field(ge=128, le=1_048_576)] = 2048
+    """Memory that DuckDB may use in one task, in MiB."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Source:
+        if (self.query is None) == (self.table is None):
+            raise ValueError("give either `query` (a file in include/sql) or `table`")
+        if self.query and self.columns:
+            raise ValueError("`columns` belongs to `table`; a query names its own columns")
+        if not (self.schedule.incremental or self.schedule.full):
+            raise ValueError("`schedule` needs at least one of: incremental, full")
+        if self.cursor and self.cursor.lookback and not self.primary_key:
+            raise ValueError("`cursor.lookback` needs `primary_key`: rows read twice are told apart by it")
+        if self.schedule.incremental and not self.cursor:
+            raise ValueError("`schedule.incremental` needs `cursor`: the column that tells new rows from old ones")
+        return self
+
+    @cached_property
+    def pool_name(self) -> str:
+        """The Airflow pool that all tasks reading the database share."""
+        return self.pool or self.conn_id
+
+    @cached_property
+    def zone(self) -> ZoneInfo:
+        """The time zone of the schedule."""
+        return ZoneInfo(self.timezone)
+
+    @cached_property
+    def dag_ids(self) -> dict[str, str]:
+        """Schedule entry -> DAG id; the first entry's DAG carries the source's own name."""
+        entries = [mode for mode in ("incremental", "full") if getattr(self.schedule, mode)]
+        return {mode: self.source if number == 0 else f"{self.source}_{mode}" for number, mode in enumerate(entries)}
+
+    @cached_property
+    def suite_path(self) -> Path | None:
+        """The expectation suite, or None where the source names none and has none by its own name."""
+        path = INCLUDE / "expectations" / (self.validation.suite or f"{self.source}.json")
+        return path if self.validation.suite or path.exists() else None

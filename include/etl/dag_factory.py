@@ -1,0 +1,192 @@
+"""Source -> Airflow DAG: wiring only. Every task calls one phase and hands small JSON to the next.
+
+Nothing here reads a database, a Variable or a connection, and nothing heavy is imported, until a task runs.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import (
+    DAG,
+    CronDataIntervalTimetable,
+    ExceptionRetryPolicy,
+    Param,
+    RetryAction,
+    RetryRule,
+    get_current_context,
+    task,
+)
+
+from include.etl.config import Source
+from include.etl.dag_docs import dag_doc
+from include.etl.errors import ConfigurationError, ExtractionError, TransientError
+from include.etl.handover import Extracted, Mode, Plan, Slice, Transformed, Validated
+from include.etl.sources import BrokenSource
+
+if TYPE_CHECKING:
+    from include.etl.phases.plan import Trigger
+    from include.etl.records.run import Run
+
+PARALLEL_SLICES = 4
+_MOMENT = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?)?(Z|[+-]\d{2}:?\d{2})?$"
+
+
+def build_dags(source: Source | BrokenSource) -> list[DAG]:
+    """One DAG per schedule entry; for a broken source one whose only task fails with the reason."""
+    if isinstance(source, BrokenSource):
+        return [_broken(source)]
+    entries: list[tuple[Mode, str]] = [("incremental", "incremental"), ("full", "full")]
+    return [_build(source, mode) for mode, entry in entries if entry in source.dag_ids]
+
+
+def _build(source: Source, mode: Mode) -> DAG:
+    with DAG(
+        dag_id=source.dag_ids[mode],
+        description=source.description,
+        doc_md=dag_doc(source, mode),
+        schedule=CronDataIntervalTimetable(getattr(source.schedule, mode), timezone=source.timezone),
+        start_date=datetime.combine(source.start_date, time(), tzinfo=source.zone),
+        catchup=False,
+        max_active_runs=1,
+        tags=[*source.tags, "extraction", mode],
+        params=_params(source),
+        default_args={
+            "owner": source.owner,
+            "retries": source.retries.attempts,
+            "retry_delay": source.retries.delay,
+            "retry_policy": _retry_policy(),
+        },
+    ) as dag:
+        _wire(source, mode)
+    return dag
+
+
+def _retry_policy() -> ExceptionRetryPolicy:
+    """Retries are for errors that can pass: a wrong password or wrong data only costs the hospital's database time."""
+    return ExceptionRetryPolicy(
+        rules=[
+            RetryRule([TransientError, ConnectionError, TimeoutError], RetryAction.RETRY, reason="may pass by itself"),
+            RetryRule(ExtractionError, RetryAction.FAIL, reason="a person has to act; see the message"),
+            RetryRule(Exception, RetryAction.FAIL, reason="not a transient error"),
+        ]
+    )
+
+
+def _params(source: Source) -> dict[str, Param]:
+    modes: list[str | None] = [None, "incremental", "full", "range"] if source.cursor else [None, "full"]
+    moment: dict[str, Any] = {"type": ["null", "string"], "pattern": _MOMENT}
+    zone = f"ISO date or time, in {source.timezone} unless it names a zone"
+    params = {
+        "mode": Param(None, type=["null", "string"], enum=modes, description="As scheduled if empty."),
+        "reason": Param("", type="string", maxLength=500, description="Why this run; kept in the manifest."),
+    }
+    if source.cursor:
+        params |= {
+            "start": Param(None, description=f"Mode range: first moment to read. {zone}.", **moment),
+            "end": Param(None, description=f"Mode range: up to here, exclusive; now if empty. {zone}.", **moment),
+            "last_n_days": Param(
+                None,
+                type=["null", "integer"],
+                minimum=1,
+                maximum=36_500,
+                description="Mode range, instead of start and end: this many whole days and today so far.",
+            ),
+        }
+    return params
+
+
+def _wire(source: Source, mode: Mode) -> None:
+    @task(pool=source.pool_name, multiple_outputs=True)
+    def plan() -> dict[str, Any]:
+        from include.etl.phases.plan import Parameters
+        from include.etl.phases.plan import plan as phase
+        from include.etl.records.checkpoint import AirflowVariables
+
+        params = get_current_context()["params"]
+        known = {name: params[name] for name in ("mode", "start", "end", "last_n_days", "reason") if name in params}
+        planned = phase(_run(source), Parameters(**known), _trigger(mode), AirflowVariables())
+        return {"plan": planned.model_dump(mode="json"), "slices": [part.model_dump() for part in planned.slices]}
+
+    @task(
+        pool=source.pool_name,
+        max_active_tis_per_dagrun=PARALLEL_SLICES,
+        map_index_template="slice {{ task.op_kwargs['part']['index'] }}",
+    )
+    def extract(planned: Any, part: Any) -> dict[str, Any]:
+        from include.etl.phases.extract import extract as phase
+
+        return phase(_run(source), Plan(**planned), Slice(**part)).model_dump(mode="json")
+
+    @task(pool=source.pool_name)
+    def validate(planned: Any, parts: Any) -> dict[str, Any]:
+        from include.etl.phases.validate import check
+
+        return check(_run(source), Plan(**planned), [Extracted(**part) for part in parts]).model_dump(mode="json")
+
+    @task
+    def transform(planned: Any, parts: Any) -> dict[str, Any]:
+        from include.etl.phases.transform import transform as phase
+
+        return phase(_run(source), Plan(**planned), [Extracted(**part) for part in parts]).model_dump(mode="json")
+
+    @task
+    def load(
+        planned: Any, parts: Any, validated: Any, transformed: Any
+    ) -> dict[str, Any]:
+        from include.etl.phases.load import load as phase
+        from include.etl.records.checkpoint import AirflowVariables
+
+        extracted = [Extracted(**part) for part in parts]
+        verdict, interim = Validated(**validated), Transformed(**transformed)
+        done = phase(_run(source), Plan(**planned), extracted, verdict, interim, AirflowVariables())
+        return done.model_dump(mode="json")
+
+    planned: Any = plan()
+    parts = extract.partial(planned=planned["plan"]).expand(part=planned["slices"])
+    validated = validate(planned["plan"], parts)
+    transformed = transform(planned["plan"], parts)
+    validated >> transformed
+    load(planned["plan"], parts, validated, transformed)
+
+
+def _run(source: Source) -> Run:
+    from include.etl.records.run import Run
+    from include.etl.storage import Storage
+
+    return Run(source, get_current_context()["run_id"], Storage.from_environment())
+
+
+def _trigger(mode: Mode) -> Trigger:
+    """What started the run; a manual run may have no data interval, or one that means nothing."""
+    from include.etl.phases.plan import Trigger
+
+    dag_run = get_current_context()["dag_run"]
+    kind, start, end = str(dag_run.run_type.value), dag_run.data_interval_start, dag_run.data_interval_end
+    return Trigger(
+        now=datetime.now(UTC),
+        interval=(start, end) if start and end else None,
+        scheduled=kind == "scheduled",
+        backfill=kind == "backfill",
+        default_mode=mode,
+        triggered_by=dag_run.triggering_user_name or "",
+    )
+
+
+def _broken(source: BrokenSource) -> DAG:
+    with DAG(
+        dag_id=source.source,
+        description="This source's configuration is wrong; see its task's error.",
+        doc_md=f"# {source.source} cannot run\n\n```\n{source.error}\n```\n",
+        schedule=None,
+        tags=["broken"],
+        catchup=False,
+    ) as dag:
+
+        @task
+        def configuration() -> None:
+            raise ConfigurationError(source.error)
+
+        configuration()
+    return dag

@@ -1,0 +1,49 @@
+"""DuckDB inside the task: limited in memory, spilling to a folder of its own, in UTC."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from include.etl.storage import remove_folder
+
+
+@contextmanager
+def session(memory_limit_mb: int, scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection that keeps within the limit (MiB); `scratch` takes what does not fit and is removed afterwards."""
+    connection = duckdb.connect(
+        config={
+            "memory_limit": f"{memory_limit_mb}MiB",
+            "threads": min(os.cpu_count() or 1, 4),
+            "temp_directory": str(scratch),
+            # Nothing may be fetched or loaded behind the operator's back.
+            "autoinstall_known_extensions": False,
+        }
+    )
+    try:
+        connection.execute("SET TimeZone = 'UTC'")
+        yield connection
+    finally:
+        connection.close()
+        remove_folder(scratch)
+
+
+def quote(name: str) -> str:
+    """An identifier in DuckDB's quotes."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def text(value: str) -> str:
+    """A text literal; only for paths and names of our own making, which DDL cannot take as parameters."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def parquet(paths: Sequence[Path], *, numbered: bool = False) -> str:
+    """A table function over Parquet files, never taking their folders' names for columns."""
+    listed = ", ".join(text(str(path)) for path in paths)
+    extra = ", file_row_number = true" if numbered else ""
+    return f"read_parquet([{listed}], hive_partitioning = false, union_by_name = true{extra})"

@@ -1,0 +1,62 @@
+"""MySQL's and MariaDB's errors in terms of what to do next, without row data."""
+
+from __future__ import annotations
+
+import re
+
+from include.etl.engines.base import Engine
+from include.etl.errors import ConfigurationError, DataError, ExtractionError, TransientError
+
+TIMEOUTS = {1969, 3024}
+
+TRANSIENT = {
+    1021, 1037, 1038, 1041,  # disk, memory
+    1040, 1129, 1135, 1203, 1226,  # too many connections, threads, requests
+    1053, 1077, 1079, 1927, 4031,  # shutting down, connection killed
+    1158, 1159, 1160, 1161,  # network
+    1205, 1213, 3572,  # locks
+    1317, 1412,  # query killed, table changed since the snapshot
+    2002, 2003, 2006, 2012, 2013, 2014, 2026, 2027, 2055,  # the client: cannot connect, connection lost
+}  # fmt: skip
+NAMES_ONLY = {1044, 1045, 1046, 1049, 1051, 1052, 1054, 1060, 1142, 1143, 1146, 1227, 1251, 1290, 1305, 1698, 1792}
+"""Errors whose messages quote users and names of the database's objects, and no values."""
+
+UNKNOWN_HOST = re.compile(r"Name or service not known|nodename nor servname|No address associated|Unknown.*host")
+
+
+def connecting(error: Exception, engine: Engine) -> ExtractionError:
+    """The error for a session that could not be opened; both drivers name the host and never the password."""
+    number, text = _parts(error)
+    hopeless = UNKNOWN_HOST.search(text) or number not in TRANSIENT
+    if "SSL" in text and "certificate" in text:
+        hopeless = True
+    kind = ConfigurationError if hopeless else TransientError
+    return kind(f"{engine}: cannot connect: {text} (error {number})")
+
+
+def querying(error: Exception, engine: Engine, seconds: float) -> ExtractionError:
+    """The error for a statement that failed after so many seconds."""
+    number, text = _parts(error)
+    if number in TIMEOUTS or (number == 1317 and seconds >= engine.limits.statement_timeout_s):
+        return engine.timed_out()
+    if number == 0:
+        return TransientError(f"{engine}: the connection to the server was lost")
+    return _kind(error, number)(f"{engine}: {_scrubbed(number, text)} (error {number})")
+
+
+def _kind(error: Exception, number: int) -> type[ExtractionError]:
+    if number in TRANSIENT:
+        return TransientError
+    return DataError if type(error).__name__ == "DataError" else ConfigurationError
+
+
+def _parts(error: Exception) -> tuple[int, str]:
+    """Number and text of a driver's error; 0 where the driver has no number: it uses a connection that is gone."""
+    number, text = (*error.args, "", "")[:2]
+    return (number, str(text)) if isinstance(number, int) else (0, str(number))
+
+
+def _scrubbed(number: int, text: str) -> str:
+    """The text without what can be a value; a syntax error quotes the query, parameters included."""
+    text = text.partition("\n")[0]
+    return text if number in NAMES_ONLY else re.sub(r"'.*'", "'...'", text)

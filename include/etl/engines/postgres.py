@@ -1,0 +1,194 @@
+"""PostgreSQL: `COPY (query) TO STDOUT (format csv)`, read on a thread and parsed by Arrow into the server's types.
+
+The hook opens psycopg 3, whose COPY takes half as long again; psycopg2 is opened here with what the hook would pass.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import socket
+import time
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import psycopg2
+import pyarrow as pa
+from airflow.providers.postgres.hooks.postgres import PostgresHook
+from psycopg2.extensions import ISOLATION_LEVEL_REPEATABLE_READ, QuotedString, adapt, connection
+
+from include.etl.engines.base import Engine, Query, Session, Stream, Value
+from include.etl.engines.batches import OneStream, make_schema, sliced
+from include.etl.engines.binding import bind
+from include.etl.engines.postgres_errors import connecting, querying
+from include.etl.engines.postgres_types import arrow_type, parse_csv
+from include.etl.engines.row_pipe import RowPipe
+from include.etl.errors import ConfigurationError, TransientError
+
+CHUNK_BYTES = 4 << 20
+GRACE_S = 5.0
+"""How long after its own timeout the server may stay silent before the client gives up."""
+KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+
+
+class PostgresEngine(Engine):
+    """Reads PostgreSQL in one REPEATABLE READ, READ ONLY transaction per session, with times in UTC."""
+
+    dialect = "postgres"
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[PostgresSession]:
+        """Open a read-only session; all of its queries see the same state of the database."""
+        session = PostgresSession(self, self._connect())
+        try:
+            session.begin()
+            yield session
+        finally:
+            session.close()
+
+    def _connect(self) -> connection:
+        arguments = self._arguments()
+        try:
+            opened: connection = psycopg2.connect(**arguments)
+        except psycopg2.Error as error:
+            raise connecting(error, self, arguments["password"] or "") from None
+        return opened
+
+    def _arguments(self) -> dict[str, Any]:
+        """What the hook passes to its driver, then this session's own; a timeout of libpq is whole seconds."""
+        hook = PostgresHook(postgres_conn_id=self.conn_id)
+        conn = hook.connection
+        login, password, port = conn.login, conn.password, conn.port
+        if conn.extra_dejson.get("iam"):
+            login, password, port = hook.get_iam_token(conn)
+        extras = {key: value for key, value in conn.extra_dejson.items() if key not in hook.ignored_extra_options}
+        return {
+            **KEEPALIVES,
+            **extras,
+            "host": conn.host,
+            "port": port,
+            "user": login,
+            "password": password,
+            "dbname": conn.schema,
+            "connect_timeout": math.ceil(self.limits.connect_timeout_s),
+            "application_name": self.label,
+            "client_encoding": "UTF8",
+        }
+
+
+class PostgresSession(Session):
+    """One transaction; `connection` is its psycopg2 connection."""
+
+    def __init__(self, engine: PostgresEngine, connection: connection) -> None:
+        self.engine = engine
+        self.connection = connection
+        self._stream = OneStream()
+
+    def begin(self) -> None:
+        """Start the transaction, take its snapshot, and set what holds until its end.
+
+        A lock that is not had within half of the statement timeout is a transient error of its own.
+        """
+        timeout_ms = max(2, int(self.engine.limits.statement_timeout_s * 1000))
+        settings = {
+            "statement_timeout": f"{timeout_ms}",
+            "lock_timeout": f"{timeout_ms // 2}",
+            "idle_in_transaction_session_timeout": f"{timeout_ms}",
+            "timezone": "UTC",
+            "datestyle": "ISO, YMD",
+            "intervalstyle": "iso_8601",
+            "bytea_output": "hex",
+            "extra_float_digits": "3",
+        }
+        self.connection.set_session(isolation_level=ISOLATION_LEVEL_REPEATABLE_READ, readonly=True)
+        with self._errors():
+            self._execute("select " + ", ".join(f"set_config('{k}', '{v}', true)" for k, v in settings.items()))
+
+    def schema(self, query: Query) -> pa.Schema:
+        """Column names and types, as the server describes the result; no row is read."""
+        return self._describe(self._bind(query))
+
+    def stream(self, query: Query) -> Stream:
+        """Rows as the server's COPY prints them; COPY starts with the first batch that is asked for."""
+        sql = self._bind(query)
+        schema = self._describe(sql)
+        return Stream(schema, self._stream.run(self._batches(sql, schema)))
+
+    def close(self) -> None:
+        """End a stream that still runs, roll back, and leave."""
+        self._stream.close()
+        with contextlib.suppress(psycopg2.Error):  # a lost connection has nothing left to roll back
+            self.connection.rollback()
+        self.connection.close()
+
+    def _describe(self, sql: str) -> pa.Schema:
+        self._stream.refuse_second()
+        with self._statement(), self.connection.cursor() as cursor:
+            cursor.execute(f"select * from (\n{sql}\n) _q limit 0")
+            columns = cursor.description or ()
+        return make_schema([pa.field(column.name, arrow_type(column)) for column in columns], self.engine)
+
+    def _batches(self, sql: str, schema: pa.Schema) -> Generator[pa.RecordBatch]:
+        limits = self.engine.limits
+        pipe = RowPipe(min(CHUNK_BYTES, limits.batch_bytes), f"copy {self.engine.label}")
+        with self._statement(), self.connection.cursor() as cursor:
+            pipe.start(lambda: cursor.copy_expert(f"copy (\n{sql}\n) to stdout (format csv)", pipe))
+            try:
+                for chunk in pipe.chunks(limits.statement_timeout_s + GRACE_S):
+                    yield from sliced(parse_csv(chunk, schema, self.engine), limits)
+            finally:
+                self._end(pipe)
+
+    def _end(self, pipe: RowPipe) -> None:
+        """Leave no thread behind: ask the server to stop, and cut the line to one that does not answer."""
+        pipe.stop()
+        if pipe.join(0.05):
+            return
+        with contextlib.suppress(psycopg2.Error):
+            self.connection.cancel()
+        if not pipe.join(GRACE_S):
+            with socket.socket(fileno=os.dup(self.connection.fileno())) as line:
+                line.shutdown(socket.SHUT_RDWR)
+            pipe.join()
+
+    @contextlib.contextmanager
+    def _statement(self) -> Iterator[None]:
+        """One statement under a savepoint, so that its failure does not cost the session its snapshot."""
+        with self._errors():
+            self._execute("savepoint statement")
+            try:
+                yield
+            except BaseException:
+                with contextlib.suppress(psycopg2.Error):  # the error on its way says more than a lost connection
+                    self._execute("rollback to savepoint statement")
+                raise
+            self._execute("release savepoint statement")
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        except psycopg2.Error as error:
+            raise querying(error, self.engine, time.monotonic() - started) from None
+        except TimeoutError:
+            raise TransientError(f"{self.engine}: the server did not answer within its own timeout") from None
+
+    def _execute(self, sql: str) -> None:
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql)
+
+    def _bind(self, query: Query) -> str:
+        try:
+            return bind(query, self.engine.dialect, self._literal)
+        except (ValueError, psycopg2.Error):
+            raise ConfigurationError(f"{self.engine}: a query parameter is text that PostgreSQL cannot hold") from None
+
+    def _literal(self, value: Value) -> str:
+        """The value as SQL, quoted by the driver for this very connection."""
+        quoted = adapt(value)
+        if isinstance(quoted, QuotedString):
+            quoted.prepare(self.connection)
+        text: bytes = quoted.getquoted()
+        return text.decode()

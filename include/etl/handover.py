@@ -1,0 +1,128 @@
+"""What one phase hands to the next: small, typed, JSON; it travels through XCom, the data never does."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+METADATA = ("_source", "_run_id", "_extracted_at", "_window_start", "_window_end")
+"""Columns that transform adds to every row."""
+
+Mode = Literal["incremental", "backfill", "full", "range"]
+
+
+def _utc(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError("a moment with a time zone")
+    return value.astimezone(UTC)
+
+
+Moment = Annotated[datetime, AfterValidator(_utc)]
+
+
+class Handover(BaseModel):
+    """Base of all that travels between tasks."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Window(Handover):
+    """Which rows a run covers: `[start, end)` on the cursor, in UTC. No start: from the very first row."""
+
+    mode: Mode
+    start: Moment | None = None
+    end: Moment
+    read_from: Moment | None = None
+    """Where reading begins: `start` less the lookback. Rows before `start` are published only if they are new."""
+
+    @property
+    def name(self) -> str:
+        """File name stem. The same rows asked for again get the same name, and so replace their own files only."""
+        if self.mode == "full":
+            return f"full_{_stamp(self.end)}"
+        return f"{_stamp(self.read_from) if self.read_from else 'begin'}_{_stamp(self.end)}"
+
+    @property
+    def label(self) -> str:
+        """The window as a person reads it."""
+        start = "everything" if self.mode == "full" else f"{self.start or 'the beginning'}"
+        return f"{start} up to {self.end}"
+
+
+def _stamp(moment: datetime) -> str:
+    fraction = f".{moment.microsecond:06d}" if moment.microsecond else ""
+    return f"{moment:%Y%m%dT%H%M%S}{fraction}Z"
+
+
+class Slice(Handover):
+    """A part of the window that is read by one task."""
+
+    index: int = 0
+
+
+class Metrics(Handover):
+    """What a phase did and what it cost."""
+
+    phase: str
+    rows: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+
+    @property
+    def rows_per_second(self) -> float:
+        """Throughput over the whole phase."""
+        return round(self.rows / self.seconds, 1) if self.seconds else 0.0
+
+
+class Plan(Handover):
+    """Output of plan."""
+
+    run_id: str
+    window: Window
+    slices: list[Slice] = Field(default_factory=lambda: [Slice()])
+    bound: str
+    """What the window's end rests on, for the manifest."""
+    reason: str = ""
+    triggered_by: str = ""
+
+
+class Extracted(Handover):
+    """Output of extract: one slice's raw parts, as paths below the data folder."""
+
+    slice: Slice
+    parts: list[str]
+    rows: int
+    bytes: int
+    query_hash: str
+    extracted_at: Moment
+
+
+class Validated(Handover):
+    """Output of validate."""
+
+    verdict: Literal["passed", "warnings", "no suite"]
+    expectations: int = 0
+    warnings: list[str] = Field(default_factory=list)
+    result: str | None = None
+    report: str | None = None
+
+
+class Transformed(Handover):
+    """Output of transform: interim parts, and why there are fewer rows than were extracted."""
+
+    parts: list[str]
+    rows: int
+    removed: dict[str, int]
+
+
+class Loaded(Handover):
+    """Output of load."""
+
+    manifest: str
+    rows: int
+    files: int
+    checkpoint: str | None = None

@@ -1,0 +1,89 @@
+"""Apache Parquet: every Arrow type as it is, zstd, statistics for readers that skip row groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from include.etl.errors import DataError
+from include.etl.outputs.base import Output
+from include.etl.outputs.files import bounded, check_columns, new_file, reading
+
+ROW_GROUP_ROWS = 131_072
+ROW_GROUP_BYTES = 64 << 20  # of Arrow memory: row groups of long texts would otherwise fill writer and reader
+SAMPLE_ROWS = 10_000
+READ_ROWS = 10_000
+
+
+class ParquetOutput(Output):
+    """A row group holds at most 131,072 rows and 64 MiB, so that writing and reading need little memory."""
+
+    extension = "parquet"
+    partition_column_in_file = False
+
+    def write(self, reader: pa.RecordBatchReader, path: Path) -> int:
+        """See `Output.write`; the first row group decides which columns repeat themselves enough for a dictionary."""
+        _check_types(reader.schema)
+        rows = 0
+        groups = _row_groups(reader)
+        first = next(groups, reader.schema.empty_table())
+        with new_file(path) as file, _writer(file, first) as writer:
+            for group in chain([first], groups):
+                writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
+                rows += group.num_rows
+        return rows
+
+    def read(self, path: Path, schema: pa.Schema) -> pa.RecordBatchReader:
+        """See `Output.read`."""
+        return pa.RecordBatchReader.from_batches(schema, _read(path, schema))
+
+
+def _read(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    with reading(path), pq.ParquetFile(path) as file:
+        check_columns(path, file.schema_arrow.names, schema)
+        for batch in file.iter_batches(READ_ROWS):
+            yield batch.cast(schema)  # Parquet has no seconds: they come back as milliseconds
+
+
+def _row_groups(reader: pa.RecordBatchReader) -> Iterator[pa.Table]:
+    """Gather small batches, and cut large ones, into tables that are one row group each."""
+    group: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch in bounded(reader, ROW_GROUP_ROWS, ROW_GROUP_BYTES):
+        if group and (rows + batch.num_rows > ROW_GROUP_ROWS or size + batch.nbytes > ROW_GROUP_BYTES):
+            yield pa.Table.from_batches(group)
+            group, rows, size = [], 0, 0
+        group.append(batch)
+        rows += batch.num_rows
+        size += batch.nbytes
+    if group:
+        yield pa.Table.from_batches(group)
+
+
+def _writer(file: BinaryIO, sample: pa.Table) -> pq.ParquetWriter:
+    repeating = [name for name in sample.column_names if _repeats(sample[name].slice(0, SAMPLE_ROWS))]
+    return pq.ParquetWriter(file, sample.schema, compression="zstd", use_dictionary=repeating)
+
+
+def _repeats(values: pa.ChunkedArray) -> bool:
+    """Whether fewer than half of the values are distinct, so that a dictionary is smaller than the values."""
+    if pa.types.is_nested(values.type) or pa.types.is_boolean(values.type):
+        return False
+    return bool(pc.count_distinct(values).as_py() * 2 < len(values))
+
+
+def _check_types(schema: pa.Schema) -> None:
+    """Raise DataError for a type that Parquet lacks, such as an interval."""
+    for field in schema:
+        try:
+            pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([field])).close()
+        except pa.ArrowNotImplementedError:
+            raise DataError(
+                f"column {field.name!r} ({field.type}): Parquet cannot hold this type; cast it to text in the query"
+            ) from None

@@ -1,0 +1,124 @@
+"""Streams one slice of the window out of the database into raw Parquet parts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from include.etl import cursor
+from include.etl.config import Source
+from include.etl.engines import open_source
+from include.etl.engines.base import Engine, Query, Session
+from include.etl.errors import ConfigurationError, StorageError
+from include.etl.handover import Extracted, Plan, Slice, Window
+from include.etl.query import build
+from include.etl.records.run import Counter, Run, measured
+from include.etl.storage import publish, seal
+
+ROW_GROUP_ROWS, ROW_GROUP_BYTES = 131_072, 64 << 20
+PART_ROWS = 2_000_000
+
+
+def extract(run: Run, plan: Plan, part: Slice, progress: Callable[[int], None] | None = None) -> Extracted:
+    """Read a slice; its parts appear one by one and are complete when this returns. A retry starts the slice anew.
+
+    `progress` is told the number of rows of each row group as it is written.
+    """
+    with measured(run, "extract", f"-{part.index:04d}") as counter:
+        folder = run.storage.fresh_folder("raw", run.source.source, run.key, f"slice-{part.index:04d}")
+        started = datetime.now(UTC)
+        engine = open_source(run.source, f"moh-etl {run.source.source} {plan.run_id}")
+        with engine.session() as session:
+            query = windowed(run.source, engine, session, plan.window)
+            paths = [_count(path, counter) for path in _write_parts(folder, session, query, progress or _ignore)]
+        return Extracted(
+            slice=part,
+            parts=[run.storage.relative(path) for path in paths],
+            rows=counter.rows,
+            bytes=counter.bytes,
+            extracted_at=started,
+            query_hash=hashlib.sha256(query.sql.encode()).hexdigest(),
+        )
+
+
+def windowed(source: Source, engine: Engine, session: Session, window: Window) -> Query:
+    """The run's query with the window's bounds in the cursor column's own type.
+
+    Raises:
+        ConfigurationError: a declared key or cursor column is not in the result.
+    """
+    unbound = build(source, engine.dialect, window)
+    schema = session.schema(unbound)
+    declared = [*source.primary_key, *([source.cursor.column] if source.cursor else [])]
+    for column in declared:
+        if column not in schema.names:
+            raise ConfigurationError(
+                f"source {source.source!r}: column {column!r} (primary_key or cursor) is not in the result of "
+                f"{source.query or source.table}; allowed: {', '.join(schema.names)}"
+            )
+    if not source.cursor or window.mode == "full":
+        return unbound
+    column_type = schema.field(source.cursor.column).type
+    start = cursor.bound(window.read_from, column_type, source)
+    return build(source, engine.dialect, window, start, cursor.bound(window.end, column_type, source))
+
+
+def _write_parts(folder: Path, session: Session, query: Query, progress: Callable[[int], None]) -> Iterator[Path]:
+    """Parquet parts of at most PART_ROWS rows; an empty result is one part that holds the columns."""
+    stream = session.stream(query)
+    tables, number = _row_groups(stream.schema, stream.batches), 0
+    table = next(tables, stream.schema.empty_table())
+    while table is not None:
+        final = folder / f"part-{number:05d}.parquet"
+        staged = folder / f".{final.name}.tmp"
+        table = _write_part(staged, table, tables, progress)
+        seal(staged)
+        publish(staged, final)
+        yield final
+        number += 1
+
+
+def _write_part(
+    path: Path, table: pa.Table, rest: Iterator[pa.Table], progress: Callable[[int], None]
+) -> pa.Table | None:
+    """Write row groups into one file until it is large enough; returns the first row group of the next part."""
+    rows, following = 0, table
+    try:
+        with pq.ParquetWriter(path, table.schema, compression="zstd", compression_level=1) as writer:
+            while following is not None and rows < PART_ROWS:
+                writer.write_table(following, row_group_size=max(following.num_rows, 1))
+                rows += following.num_rows
+                progress(following.num_rows)
+                following = next(rest, None)
+    except OSError as error:
+        raise StorageError(f"file {path}: {error.strerror or error}") from error
+    return following
+
+
+def _row_groups(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Batches gathered into row groups that are bounded in rows and in bytes."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        if batch.num_rows == 0:
+            continue
+        held.append(batch)
+        if sum(b.num_rows for b in held) >= ROW_GROUP_ROWS or sum(b.nbytes for b in held) >= ROW_GROUP_BYTES:
+            yield pa.Table.from_batches(held, schema)
+            held = []
+    if held:
+        yield pa.Table.from_batches(held, schema)
+
+
+def _count(path: Path, counter: Counter) -> Path:
+    counter.rows += pq.ParquetFile(path).metadata.num_rows
+    counter.bytes += path.stat().st_size
+    return path
+
+
+def _ignore(rows: int) -> None:
+    """Progress that nobody watches."""

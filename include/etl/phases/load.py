@@ -1,0 +1,173 @@
+"""Publishes: files, then the manifest, then the checkpoint. Killed anywhere, the next try ends at the same result."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from include.etl import duck
+from include.etl.config import Source
+from include.etl.errors import ConfigurationError
+from include.etl.handover import Extracted, Loaded, Plan, Transformed, Validated, Window
+from include.etl.names import published_name
+from include.etl.publication import files
+from include.etl.publication.overlap import Change, Overlap
+from include.etl.records import checkpoint, manifest
+from include.etl.records.manifest import ColumnType, Manifest, PublishedFile, Rows
+from include.etl.records.run import Run, measured, summary
+from include.etl.storage import make_folder, publish, remove_folder, sync_folder
+
+_PACKAGES = ("apache-airflow", "duckdb", "great-expectations", "pandas", "pyarrow")
+
+
+def load(
+    run: Run,
+    plan: Plan,
+    extracted: Sequence[Extracted],
+    validated: Validated,
+    transformed: Transformed,
+    variables: checkpoint.Variables,
+) -> Loaded:
+    """Publish the interim rows of a run that has been validated.
+
+    Raises:
+        ConfigurationError: the partition, key or cursor column is not among the published ones.
+        DataError: a format cannot hold the data.
+    """
+    with measured(run, "load") as counter, run.storage.lock(run.source.source):
+        folder = manifest.published_folder(run.storage, run.source.source)
+        staging = folder / f".staging-{run.key}"
+        remove_folder(staging)
+        make_folder(staging)
+        interim = run.storage.absolute(transformed.parts[0])
+        interim, new, changes = _stage(run, plan.window, interim, folder, staging)
+        _put_in_place(folder, plan.window, staging, new, changes)
+        written = _describe(run, plan, extracted, validated, transformed, interim, new)
+        _update_others(run, changes)
+        path = manifest.write(run.storage, written)
+        remove_folder(staging)
+        moved = _move_checkpoint(run, plan, variables)
+        counter.rows, counter.bytes = written.rows.published, sum(file.bytes for file in new)
+        counter.facts.update(files=len(new), manifest=run.storage.relative(path), checkpoint=moved)
+        return Loaded(
+            manifest=run.storage.relative(path), rows=written.rows.published, files=len(new), checkpoint=moved
+        )
+
+
+def _stage(
+    run: Run, window: Window, interim: Path, folder: Path, staging: Path
+) -> tuple[Path, list[PublishedFile], list[Change]]:
+    """Everything that takes time, away from readers' eyes: the new files, and others' files without those rows."""
+    source = run.source
+    schema = pq.read_schema(interim)
+    key, cursor = [_kept(source, column, schema) for column in source.primary_key], None
+    if source.cursor:
+        cursor = _kept(source, source.cursor.column, schema)
+    others = [found for found in manifest.current(run.storage, source.source) if found.window.name != window.name]
+    with duck.session(source.memory_limit_mb, staging / ".scratch") as connection:
+        overlap = Overlap(connection, source, window, folder, others, key, cursor, interim)
+        interim = overlap.without_published(staging / "interim.parquet")
+        new = files.write(source, window, interim, staging / "new", cursor)
+        return interim, new, overlap.changes(interim, staging / "rewritten")
+
+
+def _put_in_place(
+    folder: Path, window: Window, staging: Path, new: Sequence[PublishedFile], changes: Sequence[Change]
+) -> None:
+    """Only renames and removals. New rows appear before old copies go: a reader never misses a row."""
+    for file in new:
+        publish(staging / "new" / file.path, folder / file.path)
+    for change in changes:
+        if change.new:
+            publish(staging / "rewritten" / change.new.path, folder / change.new.path)
+        else:
+            _remove(folder / change.old.path)
+    expected = {folder / file.path for file in new}
+    for path in [*folder.glob(f"{window.name}-*"), *folder.glob(f"*=*/{window.name}-*")]:
+        if path not in expected:
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    sync_folder(path.parent)
+    if "=" in path.parent.name and not any(path.parent.iterdir()):
+        path.parent.rmdir()
+
+
+def _update_others(run: Run, changes: Sequence[Change]) -> None:
+    """Other publications' manifests say what is left of them; one that is left without files goes."""
+    for name in dict.fromkeys(change.manifest.window.name for change in changes):
+        mine = [change for change in changes if change.manifest.window.name == name]
+        old, replaced = mine[0].manifest, {change.old.path: change.new for change in mine}
+        left = [new for file in old.files if (new := replaced.get(file.path, file)) is not None]
+        first = old.files[0].format
+        gone = sum(f.rows for f in old.files if f.format == first) - sum(f.rows for f in left if f.format == first)
+        if left:
+            update = {"files": left, "replaced_later": old.replaced_later + gone}
+            manifest.write(run.storage, old.model_copy(update=update))
+        else:
+            _remove(manifest.path_of(run.storage, old.source, old.window))
+
+
+def _describe(
+    run: Run,
+    plan: Plan,
+    extracted: Sequence[Extracted],
+    validated: Validated,
+    transformed: Transformed,
+    interim: Path,
+    new: list[PublishedFile],
+) -> Manifest:
+    source, schema = run.source, pq.read_schema(interim).remove_metadata()
+    published = pq.read_metadata(interim).num_rows
+    removed = dict(transformed.removed)
+    if transformed.rows > published:
+        removed["published before, read again by the lookback"] = transformed.rows - published
+    return Manifest(
+        source=source.source,
+        window=plan.window,
+        bound=plan.bound,
+        run_id=run.run_id,
+        reason=plan.reason,
+        triggered_by=plan.triggered_by,
+        query_hash=extracted[0].query_hash,
+        config_hash=hashlib.sha256(source.model_dump_json().encode()).hexdigest(),
+        arrow_schema=files.encoded(schema),
+        columns=[ColumnType(name=field.name, type=str(field.type)) for field in schema],
+        partition_by=source.output.partition_by,
+        cursor=published_name(source, source.cursor.column) if source.cursor else None,
+        key=[published_name(source, column) for column in source.primary_key],
+        rows=Rows(extracted=sum(part.rows for part in extracted), removed=removed, published=published),
+        files=new,
+        validation=validated.model_dump(),
+        versions={"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        published_at=datetime.now(UTC),
+        phases=summary(run)["phases"],
+    )
+
+
+def _kept(source: Source, column: str, schema: pa.Schema) -> str:
+    """The published name of a key or cursor column, which own transformations must leave in place."""
+    name = published_name(source, column)
+    if name not in schema.names:
+        raise ConfigurationError(
+            f"source {source.source!r}: the published rows have no column {name!r} (key or cursor); keep it in "
+            f"transform.steps; they have: {', '.join(schema.names)}"
+        )
+    return name
+
+
+def _move_checkpoint(run: Run, plan: Plan, variables: checkpoint.Variables) -> str | None:
+    """Incremental and full runs move it to the window's end; a backfill or range never touches it."""
+    if run.source.cursor is None or plan.window.mode not in ("incremental", "full"):
+        return None
+    moved = checkpoint.advance(run.source, plan.window.end, run.run_id, variables, run.storage)
+    return moved.bound.isoformat()

@@ -1,0 +1,134 @@
+"""Cleans and standardises what was extracted: duplicates, own steps, types, text, names, metadata columns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+
+from include.etl import duck
+from include.etl.config import Source
+from include.etl.duck import parquet, quote, text
+from include.etl.errors import ConfigurationError, DataError, StorageError
+from include.etl.handover import METADATA, Extracted, Plan, Transformed
+from include.etl.names import published_names
+from include.etl.records.run import Run, measured
+from include.etl.storage import publish, seal
+from include.etl.transforms import apply_step
+
+_WHITE_SPACE = "' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13)"
+
+
+def transform(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Transformed:
+    """One interim file, sorted by partition and key so that the same rows give the same files."""
+    with measured(run, "transform") as counter:
+        folder = run.storage.fresh_folder("interim", run.source.source, run.key)
+        raw = [run.storage.absolute(part) for slice_ in extracted for part in slice_.parts]
+        read = sum(slice_.rows for slice_ in extracted)
+        with duck.session(run.source.memory_limit_mb, folder / ".scratch") as connection:
+            try:
+                rows = _without_duplicates(run.source, raw)
+                unique = _count(connection, rows)
+                for number, step in enumerate(run.source.transform.steps):
+                    rows = apply_step(connection, step, rows, folder / f".step-{number}.parquet")
+                path = _write(connection, run, plan, rows, folder, min(slice_.extracted_at for slice_ in extracted))
+                published = _count(connection, parquet([path]))
+            except duckdb.IOException as error:
+                raise StorageError(f"folder {folder}: {str(error).splitlines()[0]}") from None
+        counter.rows, counter.bytes = read, path.stat().st_size
+        removed = {"older version or duplicate": read - unique, "own transformation": unique - published}
+        counter.facts["removed"] = {why: count for why, count in removed.items() if count}
+        return Transformed(parts=[run.storage.relative(path)], rows=published, removed=counter.facts["removed"])
+
+
+def _without_duplicates(source: Source, parts: Sequence[Path]) -> str:
+    """A query for the rows with one version per primary key: the latest by cursor, of equals the last one read.
+
+    Rows are compared by number, which keeps the grouping narrow. `arg_max` skips NULLs, hence the coalesce: a key
+    whose versions have no cursor value must not vanish. A row whose key is NULL is no version of another one.
+    """
+    keys = ", ".join(quote(column) for column in source.primary_key)
+    if not keys:
+        return parquet(parts)
+    number = "((file_index::BIGINT << 40) + file_row_number)"
+    version = number
+    if source.cursor:
+        version = f"(coalesce({quote(source.cursor.column)}, '-infinity'), {number})"
+    unknown = " OR ".join(f"{quote(column)} IS NULL" for column in source.primary_key)
+    latest = f"SELECT max_by({number}, {version}) FROM {parquet(parts, numbered=True)} GROUP BY {keys}"
+    return (
+        f"(SELECT * EXCLUDE (file_row_number) FROM {parquet(parts, numbered=True)} "
+        f"WHERE {number} IN ({latest}) OR {unknown})"
+    )
+
+
+def _write(
+    connection: duckdb.DuckDBPyConnection, run: Run, plan: Plan, rows: str, folder: Path, extracted_at: datetime
+) -> Path:
+    """Write the published columns, and the metadata columns, into one sorted Parquet file."""
+    source, staged, final = run.source, folder / ".part-00000.tmp", folder / "part-00000.parquet"
+    columns = connection.execute(f"DESCRIBE SELECT * FROM {rows}").fetchall()
+    names = published_names(source, [column[0] for column in columns])
+    selected = [_column(source, column[0], column[1], names[column[0]]) for column in columns]
+    window = plan.window
+    metadata = (source.source, plan.run_id, extracted_at, window.start, window.end)
+    kinds = ("VARCHAR", "VARCHAR", "TIMESTAMPTZ", "TIMESTAMPTZ", "TIMESTAMPTZ")
+    for name, value, kind in zip(METADATA, metadata, kinds, strict=True):
+        selected.append(f"{_literal(value)}::{kind} AS {quote(name)}")
+    order = [source.output.partition_by, *(names.get(key) for key in source.primary_key)]
+    sorting = ", ".join(quote(name) for name in order if name in names.values() and name)
+    query = f"SELECT {', '.join(selected)} FROM {rows}" + (f" ORDER BY {sorting}" if sorting else "")
+    options = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880"
+    try:
+        connection.execute(f"COPY ({query}) TO {text(str(staged))} ({options})")
+    except duckdb.ConversionException:
+        raise _not_convertible(connection, source, rows) from None
+    seal(staged)
+    publish(staged, final)
+    return final
+
+
+def _column(source: Source, column: str, kind: str, name: str) -> str:
+    value = quote(column)
+    if column in source.transform.types:
+        value = f"CAST({value} AS {_type(source, column)})"
+    elif kind == "VARCHAR" and source.transform.trim:
+        value = f"trim({value}, {_WHITE_SPACE})"
+    return f"{value} AS {quote(name)}"
+
+
+def _type(source: Source, column: str) -> str:
+    """The declared type; only what a type can look like reaches the SQL."""
+    declared = source.transform.types[column]
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_ ]*(\(\d+(, *\d+)?\))?", declared):
+        raise ConfigurationError(
+            f"source {source.source!r}: transform.types.{column}: {declared!r}; allowed: a DuckDB type"
+        )
+    return declared
+
+
+def _not_convertible(connection: duckdb.DuckDBPyConnection, source: Source, rows: str) -> DataError:
+    """Name the columns that do not fit their types, and how many rows; never the values."""
+    found = []
+    for column in source.transform.types:
+        kind, value = _type(source, column), quote(column)
+        condition = f"{value} IS NOT NULL AND TRY_CAST({value} AS {kind}) IS NULL"
+        bad = connection.execute(f"SELECT count(*) FROM {rows} WHERE {condition}").fetchone()
+        if bad and bad[0]:
+            found.append(f"column {column!r}: {bad[0]} rows do not convert to {kind}")
+    return DataError(f"source {source.source!r}: transform.types: {'; '.join(found) or 'a value does not convert'}")
+
+
+def _count(connection: duckdb.DuckDBPyConnection, rows: str) -> int:
+    counted = connection.execute(f"SELECT count(*) FROM {rows}").fetchone()
+    assert counted is not None
+    return int(counted[0])
+
+
+def _literal(value: str | datetime | None) -> str:
+    if value is None:
+        return "NULL"
+    return text(value if isinstance(value, str) else value.isoformat())

@@ -1,0 +1,172 @@
+"""Keeps each version of a row (key and cursor value) published once, however windows overlap.
+
+- Rows that the lookback read again and that stand in another publication are left out of the new one.
+- Rows of the window itself that stand in another publication (a backfill or range over extracted days) are taken out
+  of that one: the copy that was read last is the one that stays.
+- A full extraction replaces all that was published before it, up to its bound. Rows that a run published meanwhile
+  with later cursor values stay.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from include.etl import cursor as cursors
+from include.etl.config import Source
+from include.etl.duck import parquet, quote, text
+from include.etl.handover import METADATA, Window
+from include.etl.publication import files
+from include.etl.publication.files import cursor_text
+from include.etl.records.manifest import Manifest, PublishedFile
+
+log = logging.getLogger("etl.load")
+
+
+@dataclass(frozen=True)
+class Change:
+    """What happens to a file of another publication: replaced by one with fewer rows, or removed."""
+
+    manifest: Manifest
+    old: PublishedFile
+    new: PublishedFile | None
+
+
+@dataclass
+class Overlap:
+    """The new rows against what other publications of the source hold."""
+
+    connection: duckdb.DuckDBPyConnection
+    source: Source
+    window: Window
+    folder: Path
+    others: Sequence[Manifest]
+    key: list[str]
+    cursor: str | None
+    interim: Path
+
+    def without_published(self, result: Path) -> Path:
+        """The interim file, or a copy less the rows before the window's start that are published already."""
+        start, read_from = self._text(self.window.start), self._text(self.window.read_from)
+        if not self.cursor or start is None or start == read_from:
+            return self.interim
+        before = f"{quote(self.cursor)} < {self._bound(self.window.start)}"
+        found = False
+        for manifest, file in self._touching(read_from, start):
+            if not (self.folder / file.path).exists():
+                continue
+            self._register(manifest, file)
+            table = "CREATE TEMP TABLE published AS" if not found else "INSERT INTO published"
+            self.connection.execute(f"{table} SELECT {self._version} FROM other WHERE {before}")
+            found = True
+        if not found:
+            return self.interim
+        new = (
+            f"SELECT * FROM {parquet([self.interim])} AS mine WHERE NOT ({before} AND EXISTS ({self._in('published')}))"
+        )
+        self.connection.execute(
+            f"COPY ({new}{self._order()}) TO {text(str(result))} (FORMAT parquet, COMPRESSION zstd)"
+        )
+        return result
+
+    def changes(self, interim: Path, staging: Path) -> list[Change]:
+        """What becomes of other publications' files; rewritten ones lie below `staging`, under their own names."""
+        if self.window.mode == "full":
+            touched = [(manifest, file) for manifest in self.others for file in manifest.files]
+        else:
+            touched = list(self._touching(self._text(self.window.start), self._text(self.window.end)))
+        found = (self._change(manifest, file, interim, staging) for manifest, file in touched)
+        return [change for change in found if change is not None]
+
+    def _change(self, manifest: Manifest, file: PublishedFile, interim: Path, staging: Path) -> Change | None:
+        if not (self.folder / file.path).exists():
+            # An earlier try of this publication was stopped after it removed the file.
+            log.warning("%s: file %s of publication %s is gone", self.source.source, file.path, manifest.window.name)
+            return Change(manifest, file, None)
+        if self.window.mode == "full" and self._older(file):
+            return Change(manifest, file, None)
+        self._register(manifest, file)
+        self.connection.execute(f"CREATE OR REPLACE TEMP VIEW fresh AS SELECT * FROM {parquet([interim])}")
+        gone = f"EXISTS ({self._in('fresh', 'other')})"
+        if self.window.mode == "full" and self.cursor:
+            value = f"other.{quote(self.cursor)}"
+            gone = f"({gone} OR {value} IS NULL OR {value} < {self._bound(self.window.end)})"
+        elif self.window.start is not None and self.cursor:
+            gone = f"({gone} AND other.{quote(self.cursor)} >= {self._bound(self.window.start)})"
+        self.connection.execute(f"CREATE OR REPLACE TEMP TABLE kept AS SELECT * FROM other WHERE NOT {gone}")
+        counted = self.connection.execute("SELECT count(*) FROM kept").fetchone()
+        if counted is None or counted[0] == file.rows:
+            return None
+        if counted[0] == 0:
+            return Change(manifest, file, None)
+        kept = self.connection.execute(f"SELECT * FROM kept{self._order()}").to_arrow_reader(files.BATCH_ROWS)
+        exact = pa.RecordBatchReader.from_batches(files.schema_of(manifest), _cast(kept, files.schema_of(manifest)))
+        return Change(manifest, file, files.rewrite(manifest, file, exact, staging))
+
+    def _older(self, file: PublishedFile) -> bool:
+        """Whether a full extraction has read every row of the file again."""
+        end = self._text(self.window.end)
+        return self.cursor is None or end is None or (file.cursor_max or "") < end
+
+    def _touching(self, start: str | None, end: str | None) -> Iterator[tuple[Manifest, PublishedFile]]:
+        """Files of others that may hold rows with a cursor value in [start, end), or with none if start is None."""
+        for manifest in self.others:
+            for file in manifest.files:
+                span = file.cursor_min is not None and (start is None or str(file.cursor_max) >= start)
+                if (span and (end is None or str(file.cursor_min) < end)) or (start is None and file.cursor_missing):
+                    yield manifest, file
+
+    def _register(self, manifest: Manifest, file: PublishedFile) -> None:
+        """Make a published file's rows the table `other`."""
+        reader = files.read(self.folder, manifest, file)
+        self.connection.register("published_file", reader)
+        self.connection.execute("CREATE OR REPLACE TEMP TABLE other AS SELECT * FROM published_file")
+        self.connection.unregister("published_file")
+
+    @property
+    def _version(self) -> str:
+        return ", ".join(quote(column) for column in self._columns())
+
+    def _columns(self) -> list[str]:
+        """What makes two rows the same version: key and cursor, or everything the source gave where it has no key."""
+        columns = pq.read_schema(self.interim).names
+        own = self.key or [name for name in columns if name not in METADATA]
+        return [*own, *([self.cursor] if self.cursor and self.cursor not in own else [])]
+
+    def _in(self, table: str, row: str = "mine") -> str:
+        same = " AND ".join(f"{row}.{quote(c)} IS NOT DISTINCT FROM t.{quote(c)}" for c in self._columns())
+        return f"SELECT 1 FROM {table} AS t WHERE {same}"
+
+    def _order(self) -> str:
+        order = [name for name in (self.source.output.partition_by, *self.key) if name]
+        return f" ORDER BY {', '.join(quote(name) for name in order)}" if order else ""
+
+    def _value(self, moment: datetime | None) -> date | datetime | None:
+        if self.cursor is None or moment is None:
+            return None
+        value = cursors.bound(moment, pq.read_schema(self.interim).field(self.cursor).type, self.source)
+        assert isinstance(value, date)  # a datetime is a date too
+        return value
+
+    def _text(self, moment: datetime | None) -> str | None:
+        return cursor_text(self._value(moment))
+
+    def _bound(self, moment: datetime | None) -> str:
+        value = self._value(moment)
+        assert value is not None
+        kind = (
+            "TIMESTAMPTZ" if getattr(value, "tzinfo", None) else "TIMESTAMP" if isinstance(value, datetime) else "DATE"
+        )
+        return f"{kind} '{value.isoformat()}'"
+
+
+def _cast(reader: pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    for batch in reader:
+        yield batch.cast(schema)

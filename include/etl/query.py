@@ -1,0 +1,114 @@
+"""Renders a source's SQL: Jinja decides structure, values stay parameters, and only one SELECT passes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlglot
+from jinja2 import StrictUndefined, TemplateError
+from jinja2.sandbox import SandboxedEnvironment
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from include.etl.config import INCLUDE, Source
+from include.etl.engines.base import Query, Value
+from include.etl.errors import ConfigurationError
+from include.etl.handover import Window
+
+START, END = "window_start", "window_end"
+_FORBIDDEN = (
+    exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Create, exp.Drop, exp.Alter, exp.Command, exp.Copy, exp.Set,
+    exp.Into, exp.Lock,
+)  # fmt: skip
+
+
+def build(source: Source, dialect: str, window: Window, start: Value = None, end: Value = None) -> Query:
+    """The query of a run. `start` and `end` are the window's bounds in the cursor column's own type.
+
+    Raises:
+        ConfigurationError: the template is missing or wrong, is more than one SELECT, or ignores the window.
+    """
+    sql = _from_template(source, window) if source.query else _from_table(source, dialect, window)
+    where = f"source {source.source!r}, {source.query or source.table}"
+    only_select(sql, dialect, where)
+    names = {node.name for node in sqlglot.parse_one(sql, dialect=dialect).find_all(exp.Placeholder)}
+    if source.query and window.mode != "full" and END not in names:
+        raise ConfigurationError(
+            f"{where}: the query does not use the window, so every run would read everything; "
+            f"put {{{{ window('{source.cursor.column if source.cursor else 'column'}') }}}} in its WHERE clause"
+        )
+    return Query(sql, {name: value for name, value in ((START, start), (END, end)) if name in names})
+
+
+def keys_query(table: str, columns: list[str], dialect: str) -> Query:
+    """The distinct keys of a table that other rows refer to."""
+    listed = ", ".join(_quote(column, dialect) for column in columns)
+    return Query(f"SELECT DISTINCT {listed} FROM {_quote_path(table, dialect)}")
+
+
+def predicate(column: str, window: Window) -> str:
+    """The condition that a row's cursor lies in the window. A window without start takes rows without cursor too."""
+    if window.mode == "full":
+        return "1 = 1"
+    if window.read_from is None:
+        return f"({column} < :{END} OR {column} IS NULL)"
+    return f"({column} >= :{START} AND {column} < :{END})"
+
+
+def only_select(sql: str, dialect: str, where: str) -> None:
+    """Refuse anything but one SELECT that neither writes nor locks; read with the dialect's own grammar."""
+    try:
+        statements = [statement for statement in sqlglot.parse(sql, dialect=dialect) if statement is not None]
+    except SqlglotError as error:
+        first = str(error).splitlines()[0]
+        raise ConfigurationError(f"{where}: not valid {dialect} SQL: {first}") from None
+    if len(statements) != 1:
+        raise ConfigurationError(f"{where}: {len(statements)} statements; allowed: one SELECT")
+    if not isinstance(statements[0], exp.Query):
+        raise ConfigurationError(f"{where}: {statements[0].key.upper()}; allowed: one SELECT")
+    for node in statements[0].find_all(*_FORBIDDEN):
+        what = "FOR UPDATE or another row lock" if isinstance(node, exp.Lock) else node.key.upper()
+        raise ConfigurationError(f"{where}: the SELECT contains {what}; allowed: reading only")
+
+
+def _from_template(source: Source, window: Window) -> str:
+    path = INCLUDE / "sql" / str(source.query)
+    default = source.cursor.column if source.cursor else ""
+
+    def condition(column: str = default) -> str:
+        if not source.cursor:
+            raise ConfigurationError(f"{path.name}: window() needs `cursor` in {source.source}.yaml")
+        return predicate(column, window)
+
+    environment = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+    try:
+        return environment.from_string(_read(path, source)).render(window=condition, mode=window.mode).strip()
+    except TemplateError as error:
+        line = f", line {error.lineno}" if hasattr(error, "lineno") else ""
+        raise ConfigurationError(f"source {source.source!r}, {path.name}{line}: {error}") from None
+
+
+def _read(path: Path, source: Source) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip().rstrip(";")
+    except OSError as error:
+        known = ", ".join(sorted(found.name for found in path.parent.glob("*.sql")))
+        raise ConfigurationError(
+            f"source {source.source!r}: query: {path.name!r}: {error.strerror}; allowed: {known or 'no file yet'}"
+        ) from None
+
+
+def _from_table(source: Source, dialect: str, window: Window) -> str:
+    columns = ", ".join(_quote(column, dialect) for column in source.columns) or "*"
+    sql = f"SELECT {columns} FROM {_quote_path(str(source.table), dialect)}"
+    if window.mode == "full" or not source.cursor:
+        return sql
+    return f"{sql} WHERE {predicate(_quote(source.cursor.column, dialect), window)}"
+
+
+def _quote(name: str, dialect: str) -> str:
+    return exp.to_identifier(name, quoted=True).sql(dialect=dialect)
+
+
+def _quote_path(path: str, dialect: str) -> str:
+    return ".".join(_quote(part, dialect) for part in path.split("."))

@@ -1,0 +1,1 @@
+"""What is remembered of runs: checkpoints, manifests, metrics."""

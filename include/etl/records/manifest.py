@@ -1,0 +1,109 @@
+"""What was published, from what, proven how: one JSON file per publication, the last file a publication writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from include.etl.config import Source
+from include.etl.handover import Handover, Moment, Window
+from include.etl.storage import Storage, make_folder, read_json, write_json
+
+FOLDER = "_manifests"
+
+
+class PublishedFile(Handover):
+    """One data file; `path` is relative to the source's published folder."""
+
+    path: str
+    format: str
+    partition: str | None = None
+    rows: int
+    bytes: int
+    sha256: str
+    cursor_min: str | None = None
+    """Smallest and largest cursor value in the file as text that sorts like the value; None without any."""
+    cursor_max: str | None = None
+    cursor_missing: bool = False
+    """Whether some row has no cursor value."""
+
+
+class ColumnType(Handover):
+    """A published column: its name and its Arrow type, spelled as Arrow prints it."""
+
+    name: str
+    type: str
+
+
+class Rows(Handover):
+    """How the number of rows came about: extracted = published + all of removed."""
+
+    extracted: int
+    removed: dict[str, int] = Field(default_factory=dict)
+    published: int
+
+
+class Manifest(Handover):
+    """The record of one publication. Later publications that replace some of its rows update `files` and `rows`."""
+
+    format_version: Literal[1] = 1
+    source: str
+    window: Window
+    bound: str
+    run_id: str
+    reason: str = ""
+    triggered_by: str = ""
+    query_hash: str
+    config_hash: str
+    arrow_schema: str
+    """The published Arrow schema, serialised by Arrow, as base64."""
+    columns: list[ColumnType]
+    partition_by: str | None = None
+    cursor: str | None = None
+    """Published name of the cursor column."""
+    key: list[str] = Field(default_factory=list)
+    """Published names of the primary key's columns."""
+    rows: Rows
+    replaced_later: int = 0
+    """Rows that a later publication read again and publishes instead."""
+    files: list[PublishedFile]
+    validation: dict[str, Any]
+    versions: dict[str, str]
+    published_at: Moment
+    phases: list[dict[str, Any]] = Field(default_factory=list)
+
+
+def published_folder(storage: Storage, source: str) -> Path:
+    """The folder that readers of a source's data are given."""
+    return storage.folder("processed", source)
+
+
+def path_of(storage: Storage, source: str, window: Window) -> Path:
+    """Where the manifest of this window's publication lies."""
+    return published_folder(storage, source) / FOLDER / f"{window.name}.json"
+
+
+def write(storage: Storage, manifest: Manifest) -> Path:
+    """Put the manifest in place; from here on the publication counts."""
+    path = path_of(storage, manifest.source, manifest.window)
+    make_folder(path.parent)
+    write_json(path, manifest.model_dump(mode="json"))
+    return path
+
+
+def read(path: Path) -> Manifest:
+    """The manifest in this file."""
+    return Manifest.model_validate(read_json(path))
+
+
+def current(storage: Storage, source: str) -> list[Manifest]:
+    """All publications of a source that stand, oldest window first."""
+    folder = published_folder(storage, source) / FOLDER
+    return [read(path) for path in sorted(folder.glob("*.json")) if not path.name.startswith(".")]
+
+
+def of_run(storage: Storage, source: Source, run_id: str) -> Manifest | None:
+    """What an earlier try of the same run published, if it got that far."""
+    return next((found for found in current(storage, source.source) if found.run_id == run_id), None)

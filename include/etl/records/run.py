@@ -1,0 +1,134 @@
+"""The record of one run: what each phase did and cost, and a summary of it all, kept beside the data."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from include.etl.config import Source
+from include.etl.handover import Metrics
+from include.etl.storage import Storage, read_json, run_key, write_json
+
+log = logging.getLogger("etl.run")
+PHASES = ("plan", "extract", "validate", "transform", "load")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of one source: what every phase needs to know about where it is."""
+
+    source: Source
+    run_id: str
+    storage: Storage
+
+    @property
+    def key(self) -> str:
+        """The run's folder name."""
+        return run_key(self.run_id)
+
+    @property
+    def records(self) -> Path:
+        """Folder of this run's own records."""
+        return self.storage.folder("runs", self.source.source, self.key)
+
+
+@dataclass
+class Counter:
+    """Filled in by a phase while it works."""
+
+    rows: int = 0
+    bytes: int = 0
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def measured(run: Run, phase: str, part: str = "") -> Iterator[Counter]:
+    """Measure a phase; record and log it whether it succeeds or fails, and bring the run's summary up to date."""
+    counter, started = Counter(), datetime.now(UTC)
+    wall, cpu = time.perf_counter(), _cpu_seconds()
+    _reset_peak_memory()
+    error: BaseException | None = None
+    try:
+        yield counter
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        metrics = Metrics(
+            phase=phase,
+            rows=counter.rows,
+            bytes=counter.bytes,
+            seconds=round(time.perf_counter() - wall, 3),
+            cpu_seconds=round(_cpu_seconds() - cpu, 3),
+            peak_memory_mb=_peak_memory_mb(),
+        )
+        _record(run, f"{phase}{part}", metrics, started, counter.facts, error)
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """The run so far: each phase's metrics and facts, and whether it is running, failed or published."""
+    phases = [read_json(path) for path in sorted(run.records.glob("phase-*.json"))]
+    phases.sort(key=lambda phase: (PHASES.index(phase["phase"]), phase["started_at"]))
+    failed = [phase for phase in phases if phase["error"]]
+    done = any(phase["phase"] == "load" for phase in phases)
+    return {
+        "source": run.source.source,
+        "run_id": run.run_id,
+        "status": "failed" if failed else "published" if done else "running",
+        "seconds": round(sum(phase["seconds"] for phase in phases), 3),
+        "phases": phases,
+    }
+
+
+def _record(
+    run: Run, name: str, metrics: Metrics, started: datetime, facts: dict[str, Any], error: BaseException | None
+) -> None:
+    content = metrics.model_dump() | {
+        "rows_per_second": metrics.rows_per_second,
+        "started_at": started.isoformat(),
+        "error": type(error).__name__ if error else None,
+        **facts,
+    }
+    write_json(run.records / f"phase-{name}.json", content)
+    write_json(run.records / "summary.json", summary(run))
+    log.info(
+        "%s %s: %s rows=%d bytes=%d seconds=%.2f rows/s=%.0f peak_memory_mb=%.0f cpu_seconds=%.2f",
+        metrics.phase,
+        run.source.source,
+        "failed" if error else "done",
+        metrics.rows,
+        metrics.bytes,
+        metrics.seconds,
+        metrics.rows_per_second,
+        metrics.peak_memory_mb,
+        metrics.cpu_seconds,
+    )
+
+
+def _cpu_seconds() -> float:
+    return sum(
+        usage.ru_utime + usage.ru_stime
+        for usage in (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
+    )
+
+
+def _reset_peak_memory() -> None:
+    """Start the peak anew for this phase where the kernel can (Linux, proc(5): 5 resets VmHWM)."""
+    if sys.platform == "linux":
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_memory_mb() -> float:
+    """Peak resident memory in MiB: of the phase on Linux, of the process elsewhere."""
+    if sys.platform == "linux":
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return round(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024, 1)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20), 1)

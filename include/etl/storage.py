@@ -1,0 +1,159 @@
+"""Where files lie, who may read them, and how they appear at once or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
+
+from include.etl.config import INCLUDE
+from include.etl.errors import ConfigurationError, StorageError
+
+DATA_URI = "ETL_DATA_URI"
+FOLDER_MODE, FILE_MODE = 0o750, 0o640
+Area = Literal["raw", "interim", "processed", "reports", "runs", "checkpoints"]
+
+
+def run_key(run_id: str) -> str:
+    """A run id as a folder name: readable, without separators, distinct for distinct ids."""
+    readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", run_id).strip(".-")[:80]
+    return f"{readable}-{hashlib.sha256(run_id.encode()).hexdigest()[:8]}"
+
+
+@dataclass(frozen=True)
+class Storage:
+    """The data folder. Paths handed between tasks are relative to it, so that workers may mount it anywhere."""
+
+    root: Path
+
+    @classmethod
+    def from_environment(cls) -> Storage:
+        """The folder named by ETL_DATA_URI (a path or a file:// URI), `data` in the project by default."""
+        uri = os.environ.get(DATA_URI) or str(INCLUDE.parent / "data")
+        parts = urlsplit(uri)
+        if parts.scheme not in ("", "file"):
+            raise ConfigurationError(f"{DATA_URI}: {parts.scheme}://... ; allowed: a local path or a file:// URI")
+        return cls(Path(unquote(parts.path) if parts.scheme else uri).expanduser().absolute())
+
+    def folder(self, area: Area, *names: str) -> Path:
+        """A folder of the data folder; made on first use, readable by owner and group only."""
+        path = self.root / area
+        for name in names:
+            path = path / plain_name(name)
+        make_folder(path)
+        return path
+
+    def fresh_folder(self, area: Area, *names: str) -> Path:
+        """The same, emptied of what an earlier try left there."""
+        remove_folder(self.folder(area, *names))
+        return self.folder(area, *names)
+
+    def relative(self, path: Path) -> str:
+        """The path as it is handed to another task."""
+        return path.relative_to(self.root).as_posix()
+
+    def absolute(self, relative: str) -> Path:
+        """The path of what another task handed over; never outside the data folder."""
+        path = (self.root / relative).resolve()
+        if not path.is_relative_to(self.root.resolve()):
+            raise StorageError(f"path {relative!r} leaves the data folder")
+        return path
+
+    @contextmanager
+    def lock(self, source: str) -> Iterator[None]:
+        """Only one publication of a source at a time, also across processes; waits for the other to end."""
+        path = self.folder("processed", source) / ".lock"
+        with path.open("a") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+
+def plain_name(name: str) -> str:
+    """The name itself if it is a plain file name; a StorageError if it could lead anywhere else."""
+    if not name or name in (".", "..") or re.search(r"[/\\\x00]", name):
+        raise StorageError(f"{name!r} is not a plain file name")
+    return name
+
+
+def make_folder(path: Path) -> None:
+    """Create the folder and what is missing above it, each 0750 whatever the umask."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        for folder in reversed(missing):
+            folder.mkdir(exist_ok=True)
+            folder.chmod(FOLDER_MODE)
+    except OSError as error:
+        raise StorageError(f"folder {path}: {error.strerror}") from error
+
+
+def seal(path: Path) -> None:
+    """Set a finished file's permissions and wait until its bytes are on the disk."""
+    try:
+        path.chmod(FILE_MODE)
+        with path.open("rb") as handle:
+            os.fsync(handle.fileno())
+    except OSError as error:
+        raise StorageError(f"file {path}: {error.strerror}") from error
+
+
+def publish(staged: Path, final: Path) -> None:
+    """Give a sealed file its final name in one step, over an earlier one if there is one."""
+    make_folder(final.parent)
+    try:
+        staged.replace(final)
+        sync_folder(final.parent)
+    except OSError as error:
+        raise StorageError(f"file {final}: {error.strerror}") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and removals in a folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write readable JSON so that a reader sees the old file or the new one, never half of it."""
+    make_folder(path.parent)
+    staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        staged.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+    except OSError as error:
+        staged.unlink(missing_ok=True)
+        raise StorageError(f"file {path}: {error.strerror}") from error
+    seal(staged)
+    publish(staged, path)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; a StorageError that names it when it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StorageError(f"file {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise StorageError(f"file {path}: not valid JSON: {error}") from None
+
+
+def sha256(path: Path) -> str:
+    """The file's SHA-256 as hexadecimal text."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder of temporary files; one that is not there is fine."""
+    if path.exists():
+        shutil.rmtree(path)

@@ -1,0 +1,106 @@
+"""Great Expectations suites, checked by DuckDB over Parquet parts; bounded memory, and no row value ever leaves.
+
+To add an expectation of your own: one file beside `exists_in_reference.py` and one line in CUSTOM_EXPECTATIONS.
+Importing this package is cheap; Great Expectations, which takes seconds, is imported by the first check.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+CUSTOM_EXPECTATIONS = {
+    "expect_column_values_to_exist_in_reference": "include.etl.validation.exists_in_reference",
+}
+"""Expectation type, as suites write it -> the module that defines it."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A set of keys that rows of a source must exist in; suites and SQL rules refer to it by name."""
+
+    name: str
+    parts: Sequence[Path]
+    """Parquet files with at least the columns that `referenced` asks for."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One expectation that was not met: counts and proportions only, never a value of a row."""
+
+    expectation: str
+    column: str | None
+    severity: str
+    observed: str | int | float | None
+    """A count, a proportion or a fact of the schema; None where it would be data (minimum, mean, samples)."""
+    unexpected_count: int | None
+    unexpected_percent: float | None
+    """Of the values that were checked, 0 to 100."""
+    message: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a suite found; `dataclasses.asdict` gives JSON."""
+
+    success: bool
+    """No critical expectation failed."""
+    critical: list[Failure]
+    warnings: list[Failure]
+    rows: int
+    expectations: int
+    seconds: float
+    result_json: str
+    report_html: str
+
+
+def validate(
+    source: str,
+    parts: Sequence[Path],
+    suite: Path,
+    references: Sequence[Reference],
+    results_dir: Path,
+    memory_limit_mb: int,
+    context: Mapping[str, str] | None = None,
+) -> Verdict:
+    """Check the suite on the rows of `parts` and write `validation.json` and `validation.html` to `results_dir`.
+
+    `context` are labels to print on the report (run, window). A failing expectation is a verdict, not an error.
+
+    Raises:
+        ConfigurationError: the suite is wrong, does not fit the data, lacks a reference, or asks for what DuckDB
+            cannot do; nothing was written then.
+        StorageError: a part cannot be read or a result cannot be written.
+    """
+    run = _quiet_import("include.etl.validation.runner")
+    verdict: Verdict = run.validate(source, parts, suite, references, results_dir, memory_limit_mb, context or {})
+    return verdict
+
+
+def check_suite(path: Path) -> None:
+    """Find every mistake that can be found without data; raises one ConfigurationError that lists them all."""
+    from include.etl.validation.suites import read_suite
+
+    _quiet_import("include.etl.validation.rules").build_rules(read_suite(path))
+
+
+def referenced(suite: Path) -> dict[str, list[str]]:
+    """The references that a suite needs: name -> columns. Does not import Great Expectations."""
+    from include.etl.validation.suites import read_suite
+
+    return read_suite(suite).references()
+
+
+def _quiet_import(module: str) -> Any:
+    """Import what needs Great Expectations; it imports two modules of Python itself that are deprecated."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "module 'sre_(constants|parse)' is deprecated", DeprecationWarning)
+        imported: ModuleType = import_module(module)
+    return imported
