@@ -23,6 +23,7 @@ from include.etl.config import Source
 from include.etl.dag_docs import dag_doc
 from include.etl.errors import ConfigurationError, ExtractionError, TransientError
 from include.etl.handover import Extracted, Mode, Plan, Slice, Transformed, Validated
+from include.etl.report_link import ValidateOperator
 from include.etl.sources import BrokenSource
 
 if TYPE_CHECKING:
@@ -98,16 +99,19 @@ def _params(source: Source) -> dict[str, Param]:
 
 
 def _wire(source: Source, mode: Mode) -> None:
-    @task(pool=source.pool_name, multiple_outputs=True)
-    def plan() -> dict[str, Any]:
+    @task(pool=source.pool_name)
+    def plan() -> list[dict[str, Any]]:
         from include.etl.phases.plan import Parameters
         from include.etl.phases.plan import plan as phase
         from include.etl.records.checkpoint import AirflowVariables
 
-        params = get_current_context()["params"]
+        context = get_current_context()
+        params = context["params"]
         known = {name: params[name] for name in ("mode", "start", "end", "last_n_days", "reason") if name in params}
         planned = phase(_run(source), Parameters(**known), _trigger(mode), AirflowVariables())
-        return {"plan": planned.model_dump(mode="json"), "slices": [part.model_dump() for part in planned.slices]}
+        # Tasks can be mapped over a return value only, so the plan itself goes under a key of its own.
+        context["ti"].xcom_push(key="plan", value=planned.model_dump(mode="json"))
+        return [part.model_dump() for part in planned.slices]
 
     @task(
         pool=source.pool_name,
@@ -119,7 +123,6 @@ def _wire(source: Source, mode: Mode) -> None:
 
         return phase(_run(source), Plan(**planned), Slice(**part)).model_dump(mode="json")
 
-    @task(pool=source.pool_name)
     def validate(planned: Any, parts: Any) -> dict[str, Any]:
         from include.etl.phases.validate import check
 
@@ -132,9 +135,7 @@ def _wire(source: Source, mode: Mode) -> None:
         return phase(_run(source), Plan(**planned), [Extracted(**part) for part in parts]).model_dump(mode="json")
 
     @task
-    def load(
-        planned: Any, parts: Any, validated: Any, transformed: Any
-    ) -> dict[str, Any]:
+    def load(planned: Any, parts: Any, validated: Any, transformed: Any) -> dict[str, Any]:
         from include.etl.phases.load import load as phase
         from include.etl.records.checkpoint import AirflowVariables
 
@@ -143,12 +144,18 @@ def _wire(source: Source, mode: Mode) -> None:
         done = phase(_run(source), Plan(**planned), extracted, verdict, interim, AirflowVariables())
         return done.model_dump(mode="json")
 
-    planned: Any = plan()
-    parts = extract.partial(planned=planned["plan"]).expand(part=planned["slices"])
-    validated = validate(planned["plan"], parts)
-    transformed = transform(planned["plan"], parts)
+    slices: Any = plan()
+    planned = slices["plan"]
+    parts = extract.partial(planned=planned).expand(part=slices)
+    validated = ValidateOperator(
+        task_id="validate",
+        python_callable=validate,
+        op_kwargs={"planned": planned, "parts": parts},
+        pool=source.pool_name,
+    )
+    transformed = transform(planned, parts)
     validated >> transformed
-    load(planned["plan"], parts, validated, transformed)
+    load(planned, parts, validated.output, transformed)
 
 
 def _run(source: Source) -> Run:

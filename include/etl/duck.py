@@ -9,12 +9,16 @@ from pathlib import Path
 
 import duckdb
 
+from include.etl.errors import DataError, StorageError
 from include.etl.storage import remove_folder
 
 
 @contextmanager
 def session(memory_limit_mb: int, scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection that keeps within the limit (MiB); `scratch` takes what does not fit and is removed afterwards."""
+    """A connection that keeps within the limit (MiB); `scratch` takes what does not fit and is removed afterwards.
+
+    Errors of DuckDB leave as ours. Its messages may quote values, so only those about files are passed on.
+    """
     connection = duckdb.connect(
         config={
             "memory_limit": f"{memory_limit_mb}MiB",
@@ -27,9 +31,21 @@ def session(memory_limit_mb: int, scratch: Path) -> Iterator[duckdb.DuckDBPyConn
     try:
         connection.execute("SET TimeZone = 'UTC'")
         yield connection
+    except duckdb.IOException as error:
+        raise StorageError(str(error).splitlines()[0]) from None
+    except duckdb.OutOfMemoryException:
+        raise StorageError(f"DuckDB needs more than {memory_limit_mb} MiB or has no disk to spill to") from None
+    except duckdb.Error as error:
+        raise DataError(f"DuckDB cannot process the rows: {type(error).__name__}") from None
     finally:
         connection.close()
         remove_folder(scratch)
+
+
+def count(connection: duckdb.DuckDBPyConnection, rows: str) -> int:
+    """Number of rows of a table, view or subquery."""
+    (found,) = connection.sql(f"SELECT count(*) FROM {rows}").fetchall()
+    return int(found[0])
 
 
 def quote(name: str) -> str:

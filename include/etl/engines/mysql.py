@@ -47,7 +47,7 @@ class MySqlEngine(Engine):
     def connect(self, driver: Driver) -> Any:
         """A new connection of the driver; also used to stop a query that runs on another one."""
         try:
-            return driver.connect(self._arguments(), self.label)
+            return driver.connect(self._arguments())
         except driver.Error as error:
             raise connecting(error, self) from None
 
@@ -70,6 +70,7 @@ class MySqlEngine(Engine):
             "password": password,
             "database": conn.schema or "",
             "charset": "utf8mb4",
+            "program_name": self.label,
             "connect_timeout": math.ceil(self.limits.connect_timeout_s),
             "read_timeout": math.ceil(self.limits.statement_timeout_s + GRACE_S),
         }
@@ -168,7 +169,7 @@ class MySqlSession(Session):
             cursor.execute(self._comment + sql)
             yield cursor
         except self._driver.Error as error:
-            self._driver.settle(self.connection, cursor)
+            self._driver.settle(cursor)
             raise querying(error, self.engine, time.monotonic() - started) from None
         except BaseException:
             self._stop(cursor)
@@ -181,9 +182,9 @@ class MySqlSession(Session):
             with contextlib.closing(self.engine.connect(self._driver)) as other, other.cursor() as killer:
                 killer.execute(f"kill query {self.connection.thread_id()}")
         except (self._driver.Error, ExtractionError):
-            self._driver.abandon(self.connection, cursor)
+            self._driver.abandon(cursor)
             return
-        self._driver.settle(self.connection, cursor)
+        self._driver.settle(cursor)
 
     def _execute(self, sql: str) -> None:
         with self._cursor(sql):

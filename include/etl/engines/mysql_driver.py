@@ -14,16 +14,16 @@ class Driver(Protocol):
 
     Error: type[Exception]
 
-    def connect(self, arguments: dict[str, Any], label: str) -> Any:
-        """A connection whose cursors stream; `arguments` are those that both clients share."""
+    def connect(self, arguments: dict[str, Any]) -> Any:
+        """A connection whose cursors stream; `arguments` are PyMySQL's."""
 
     def flags(self, cursor: Any) -> list[int]:
         """The protocol's flags of each column of the result."""
 
-    def settle(self, connection: Any, cursor: Any) -> None:
+    def settle(self, cursor: Any) -> None:
         """Close a cursor whose query failed, was killed, or lost its connection."""
 
-    def abandon(self, connection: Any, cursor: Any) -> None:
+    def abandon(self, cursor: Any) -> None:
         """Drop the line to the server with a result still coming."""
 
 
@@ -38,25 +38,25 @@ class MySqlClient:
         self._cursor = SSCursor
         self.Error: type[Exception] = MySQLdb.Error
 
-    def connect(self, arguments: dict[str, Any], label: str) -> Any:
+    def connect(self, arguments: dict[str, Any]) -> Any:
         """Connect, with several statements in one call refused."""
-        return self._client.connect(
-            **{**arguments, "conv": {}, "use_unicode": False, "cursorclass": self._cursor, "multi_statements": False}
-        )
+        arguments = {key: value for key, value in arguments.items() if key != "program_name"}
+        raw = {"conv": {}, "use_unicode": False, "cursorclass": self._cursor}
+        return self._client.connect(**arguments, **raw, multi_statements=False)
 
     def flags(self, cursor: Any) -> list[int]:
         """The protocol's flags of each column of the result."""
         return list(cursor.description_flags)
 
-    def settle(self, connection: Any, cursor: Any) -> None:
+    def settle(self, cursor: Any) -> None:
         """Read what is still on its way, up to the server's word that it stopped."""
         with contextlib.suppress(self.Error):
             cursor.close()
 
-    def abandon(self, connection: Any, cursor: Any) -> None:
+    def abandon(self, cursor: Any) -> None:
         """Close the line first: a cursor that is closed first reads its result to the end."""
-        connection.close()
-        self.settle(connection, cursor)
+        cursor.connection.close()
+        self.settle(cursor)
 
 
 class PyMySql:
@@ -70,41 +70,41 @@ class PyMySql:
         self._cursor = SSCursor
         self.Error: type[Exception] = pymysql.Error
 
-    def connect(self, arguments: dict[str, Any], label: str) -> Any:
+    def connect(self, arguments: dict[str, Any]) -> Any:
         """Connect; a password is sent in UTF-8, as the C client does."""
-        arguments = {**arguments, "password": arguments["password"].encode(), **self._tls(arguments)}
-        arguments.pop("ssl_mode", None)
-        return self._client.connect(
-            **{**arguments, "conv": {}, "use_unicode": False, "cursorclass": self._cursor, "program_name": label}
-        )
-
-    def _tls(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """What the C client means by `ssl_mode`, in this client's terms."""
-        mode = arguments.get("ssl_mode", "").upper()
-        given = arguments.get("ssl") or {}
-        strict = {"verify_mode": "required", "check_hostname": mode == "VERIFY_IDENTITY"}
-        return {
-            "DISABLED": {"ssl": None, "ssl_disabled": True},
-            "REQUIRED": {"ssl": {"check_hostname": False, "verify_mode": "none", **given}},
-            "VERIFY_CA": {"ssl": {**given, **strict}},
-            "VERIFY_IDENTITY": {"ssl": {**given, **strict}},
-        }.get(mode, {})
+        given = {key: value for key, value in arguments.items() if key not in ("ssl", "ssl_mode", "password")}
+        raw: dict[str, Any] = {"conv": {}, "use_unicode": False, "cursorclass": self._cursor}
+        tls = _tls(arguments.get("ssl_mode", ""), arguments.get("ssl", {}))
+        return self._client.connect(**given, **raw, ssl=tls, password=arguments["password"].encode())
 
     def flags(self, cursor: Any) -> list[int]:
         """The protocol's flags of each column of the result."""
         return [field.flags for field in cursor._result.fields]
 
-    def settle(self, connection: Any, cursor: Any) -> None:
+    def settle(self, cursor: Any) -> None:
         """Read what is still on its way; a result without a line would go on reading when it is collected."""
-        if not connection.open and cursor._result is not None:
+        if not cursor.connection.open and cursor._result is not None:
             cursor._result.unbuffered_active = False
         with contextlib.suppress(self.Error):
             cursor.close()
 
-    def abandon(self, connection: Any, cursor: Any) -> None:
+    def abandon(self, cursor: Any) -> None:
         """Close the line without reading the result to its end."""
-        connection._force_close()
-        self.settle(connection, cursor)
+        cursor.connection._force_close()
+        self.settle(cursor)
+
+
+def _tls(mode: str, given: dict[str, Any]) -> dict[str, Any]:
+    """What the C client means by `ssl_mode`, in PyMySQL's terms; it has no TLS where this is empty."""
+    match mode.upper():
+        case "DISABLED":
+            return {}
+        case "REQUIRED":
+            return {"check_hostname": False, "verify_mode": "none", **given}
+        case "VERIFY_CA" | "VERIFY_IDENTITY" as strict:
+            return {**given, "verify_mode": "required", "check_hostname": strict == "VERIFY_IDENTITY"}
+        case _:
+            return given
 
 
 def installed_driver() -> Driver:

@@ -49,5 +49,5 @@ def literal(value: Value) -> str:
 def _number(value: int | float | Decimal) -> str:
     if not math.isfinite(value):
         raise ValueError("not a finite number")
-    text = f"{value:f}" if isinstance(value, Decimal) else f"{value!r}e0" if isinstance(value, float) else f"{value:d}"
+    text = f"{value:f}" if isinstance(value, Decimal) else f"{value:.16e}" if isinstance(value, float) else f"{value:d}"
     return f"({text})" if value < 0 else text

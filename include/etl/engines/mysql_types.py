@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -70,7 +71,7 @@ def _decimal(column: Column) -> pa.DataType:
 def to_batch(rows: Sequence[Row], columns: Sequence[Column], schema: pa.Schema, engine: Engine) -> pa.RecordBatch:
     """Rows of the text protocol as one batch; a zero date is a value that does not fit."""
     arrays = [
-        to_array(lambda v=values, c=column, f=field: _to_array(v, c, f.type), field, engine)
+        to_array(partial(_to_array, values, column, field.type), field, engine)
         for values, column, field in zip(zip(*rows, strict=True), columns, schema, strict=True)
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -78,17 +77,17 @@ def _read(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
             )
 
 
-def _whole_rows(packed: BinaryIO) -> Iterator[bytes]:
+def _whole_rows(packed: gzip.GzipFile) -> Iterator[bytes]:
     """Pieces of the file that end where a row ends; one that holds no end of a row grows until it does."""
-    rest = b""
+    data = rest = b""
     while more := packed.read(max(READ_BYTES, len(rest))):
         data = rest + more
         end = _end_of_last_row(data)
         if end:
             yield data[:end]
         rest = data[end:]
-    if rest:
-        raise EOFError("the last row has no end")
+    if rest or not data:
+        raise EOFError("the last row, or even the header, has no end")
 
 
 def _end_of_last_row(data: bytes) -> int:

@@ -74,7 +74,9 @@ def rows_xml(columns: list[Column], batch: pa.RecordBatch, first_row: int) -> pa
 
 def header_xml(columns: list[Column]) -> str:
     """The first row: names in bold."""
-    cells = (f'<c r="{c.letter}1" s="{HEADER_STYLE}"{_INLINE}{escape_markup(escape(c.name))}{_INLINE_END}' for c in columns)
+    cells = (
+        f'<c r="{c.letter}1" s="{HEADER_STYLE}"{_INLINE}{escape_markup(escape(c.name))}{_INLINE_END}' for c in columns
+    )
     return f'<row r="1">{"".join(cells)}</row>'
 
 
@@ -177,7 +179,8 @@ def _number_format(type_: pa.DataType) -> str:
     if pa.types.is_integer(type_) or (pa.types.is_decimal(type_) and type_.scale <= 0):
         return "0"
     if pa.types.is_decimal(type_):
-        return "0." + "0" * min(type_.scale, MAX_DIGITS)
+        decimals: int = min(type_.scale, MAX_DIGITS)
+        return "0." + "0" * decimals
     if pa.types.is_date(type_):
         return "yyyy-mm-dd"
     if pa.types.is_timestamp(type_) and type_.tz is None:

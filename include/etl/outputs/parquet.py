@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,14 +30,8 @@ class ParquetOutput(Output):
     def write(self, reader: pa.RecordBatchReader, path: Path) -> int:
         """See `Output.write`; the first row group decides which columns repeat themselves enough for a dictionary."""
         _check_types(reader.schema)
-        rows = 0
-        groups = _row_groups(reader)
-        first = next(groups, reader.schema.empty_table())
-        with new_file(path) as file, _writer(file, first) as writer:
-            for group in chain([first], groups):
-                writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
-                rows += group.num_rows
-        return rows
+        with new_file(path) as file:
+            return _write_groups(file, reader.schema, _row_groups(reader))
 
     def read(self, path: Path, schema: pa.Schema) -> pa.RecordBatchReader:
         """See `Output.read`."""
@@ -49,6 +43,20 @@ def _read(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         check_columns(path, file.schema_arrow.names, schema)
         for batch in file.iter_batches(READ_ROWS):
             yield batch.cast(schema)  # Parquet has no seconds: they come back as milliseconds
+
+
+def _write_groups(file: BinaryIO, schema: pa.Schema, groups: Iterator[pa.Table]) -> int:
+    first = next(groups, schema.empty_table())
+    with _writer(file, first) as writer:
+        rows = _append(writer, first)
+        del first  # or else it would stay in memory beside every other group, which is why there is no loop either
+        return rows + sum(map(partial(_append, writer), groups))
+
+
+def _append(writer: pq.ParquetWriter, group: pa.Table) -> int:
+    writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
+    rows: int = group.num_rows
+    return rows
 
 
 def _row_groups(reader: pa.RecordBatchReader) -> Iterator[pa.Table]:
@@ -73,9 +81,10 @@ def _writer(file: BinaryIO, sample: pa.Table) -> pq.ParquetWriter:
 
 def _repeats(values: pa.ChunkedArray) -> bool:
     """Whether fewer than half of the values are distinct, so that a dictionary is smaller than the values."""
-    if pa.types.is_nested(values.type) or pa.types.is_boolean(values.type):
+    try:
+        return bool(pc.count_distinct(values).as_py() * 2 < len(values))
+    except pa.ArrowNotImplementedError:  # nested types, and columns of nothing but NULL
         return False
-    return bool(pc.count_distinct(values).as_py() * 2 < len(values))
 
 
 def _check_types(schema: pa.Schema) -> None:

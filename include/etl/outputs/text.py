@@ -20,6 +20,7 @@ EMPTY = pa.scalar("", TEXT)
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _PER_DAY = 86_400
 _FIRST_DAY, _END_DAY = -719_162, 2_932_897  # 0001-01-01 and 10000-01-01, in days since 1970
+_FIRST_NS = -9_223_372_036 * 10**9  # Arrow prints but cannot parse the part of a second before it, in 1677
 _HOLDABLE = (
     pa.types.is_integer,
     pa.types.is_float32,
@@ -119,8 +120,8 @@ def _check_range(name: str, values: pa.Array) -> None:
     low, high = extremes["min"].as_py(), extremes["max"].as_py()
     if low is not None and not (low in allowed and high in allowed):
         raise DataError(
-            f"column {name!r} ({values.type}): a value lies outside years 1 to 9999 or 00:00 to 24:00 "
-            "and has no ISO 8601 text; cast it to text in the query, or publish parquet"
+            f"column {name!r} ({values.type}): a value lies outside years 1 to 9999 (nanoseconds: 1677 to 2262) or is "
+            "a time of 24:00, and has no ISO 8601 text; cast it to text in the query, or publish parquet"
         )
 
 
@@ -128,5 +129,9 @@ def _allowed(type_: pa.DataType) -> range:
     """Values, counted in the type's own unit, that have ISO 8601 text."""
     if pa.types.is_date32(type_):
         return range(_FIRST_DAY, _END_DAY)
-    day = _PER_DAY * _PER_SECOND["ms" if pa.types.is_date64(type_) else type_.unit]
-    return range(day) if pa.types.is_time(type_) else range(_FIRST_DAY * day, _END_DAY * day)
+    if pa.types.is_date64(type_):
+        return range(_FIRST_DAY * _PER_DAY * 1000, _END_DAY * _PER_DAY * 1000)
+    day = _PER_DAY * _PER_SECOND[type_.unit]
+    if pa.types.is_time(type_):
+        return range(day)
+    return range(max(_FIRST_DAY * day, _FIRST_NS) if type_.unit == "ns" else _FIRST_DAY * day, _END_DAY * day)

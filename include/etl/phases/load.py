@@ -66,7 +66,7 @@ def _stage(
 ) -> tuple[Path, list[PublishedFile], list[Change]]:
     """Everything that takes time, away from readers' eyes: the new files, and others' files without those rows."""
     source = run.source
-    schema = pq.read_schema(interim)
+    schema = files.published_schema(interim)
     key, cursor = [_kept(source, column, schema) for column in source.primary_key], None
     if source.cursor:
         cursor = _kept(source, source.cursor.column, schema)
@@ -126,7 +126,7 @@ def _describe(
     interim: Path,
     new: list[PublishedFile],
 ) -> Manifest:
-    source, schema = run.source, pq.read_schema(interim).remove_metadata()
+    source, schema = run.source, files.published_schema(interim)
     published = pq.read_metadata(interim).num_rows
     removed = dict(transformed.removed)
     if transformed.rows > published:

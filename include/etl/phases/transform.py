@@ -11,8 +11,8 @@ import duckdb
 
 from include.etl import duck
 from include.etl.config import Source
-from include.etl.duck import parquet, quote, text
-from include.etl.errors import ConfigurationError, DataError, StorageError
+from include.etl.duck import count, parquet, quote, text
+from include.etl.errors import ConfigurationError, DataError
 from include.etl.handover import METADATA, Extracted, Plan, Transformed
 from include.etl.names import published_names
 from include.etl.records.run import Run, measured
@@ -29,15 +29,12 @@ def transform(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Transform
         raw = [run.storage.absolute(part) for slice_ in extracted for part in slice_.parts]
         read = sum(slice_.rows for slice_ in extracted)
         with duck.session(run.source.memory_limit_mb, folder / ".scratch") as connection:
-            try:
-                rows = _without_duplicates(run.source, raw)
-                unique = _count(connection, rows)
-                for number, step in enumerate(run.source.transform.steps):
-                    rows = apply_step(connection, step, rows, folder / f".step-{number}.parquet")
-                path = _write(connection, run, plan, rows, folder, min(slice_.extracted_at for slice_ in extracted))
-                published = _count(connection, parquet([path]))
-            except duckdb.IOException as error:
-                raise StorageError(f"folder {folder}: {str(error).splitlines()[0]}") from None
+            rows = _without_duplicates(run.source, raw)
+            unique = count(connection, rows)
+            for number, step in enumerate(run.source.transform.steps):
+                rows = apply_step(connection, step, rows, folder / f".step-{number}.parquet")
+            path = _write(connection, run, plan, rows, folder, min(slice_.extracted_at for slice_ in extracted))
+            published = count(connection, parquet([path]))
         counter.rows, counter.bytes = read, path.stat().st_size
         removed = {"older version or duplicate": read - unique, "own transformation": unique - published}
         counter.facts["removed"] = {why: count for why, count in removed.items() if count}
@@ -116,16 +113,9 @@ def _not_convertible(connection: duckdb.DuckDBPyConnection, source: Source, rows
     for column in source.transform.types:
         kind, value = _type(source, column), quote(column)
         condition = f"{value} IS NOT NULL AND TRY_CAST({value} AS {kind}) IS NULL"
-        bad = connection.execute(f"SELECT count(*) FROM {rows} WHERE {condition}").fetchone()
-        if bad and bad[0]:
-            found.append(f"column {column!r}: {bad[0]} rows do not convert to {kind}")
+        if bad := count(connection, f"{rows} WHERE {condition}"):
+            found.append(f"column {column!r}: {bad} rows do not convert to {kind}")
     return DataError(f"source {source.source!r}: transform.types: {'; '.join(found) or 'a value does not convert'}")
-
-
-def _count(connection: duckdb.DuckDBPyConnection, rows: str) -> int:
-    counted = connection.execute(f"SELECT count(*) FROM {rows}").fetchone()
-    assert counted is not None
-    return int(counted[0])
 
 
 def _literal(value: str | datetime | None) -> str:

@@ -44,7 +44,7 @@ def check_partition(source: Source, schema: pa.Schema) -> None:
 
 def write(source: Source, window: Window, interim: Path, staging: Path, cursor: str | None) -> list[PublishedFile]:
     """Write every format below `staging`, in the folders and under the names they will be published with."""
-    schema = pq.read_schema(interim)
+    schema = published_schema(interim)
     check_partition(source, schema)
     files = []
     for name in source.output.formats:
@@ -59,6 +59,11 @@ def write(source: Source, window: Window, interim: Path, staging: Path, cursor: 
             rows = output.write(reader, path)
             files.append(_described(staging, path, name, partition, rows, span))
     return files
+
+
+def published_schema(interim: Path) -> pa.Schema:
+    """The published schema. Whether this window's rows happen to hold NULLs is no part of it."""
+    return pa.schema([field.with_nullable(True) for field in pq.read_schema(interim)])
 
 
 def read(source_folder: Path, manifest: Manifest, file: PublishedFile) -> pa.RecordBatchReader:
@@ -157,13 +162,19 @@ def _partitions(source: Source, window: Window, interim: Path) -> Iterator[tuple
     The interim file is sorted by the partition column. A result without rows is one empty file, in the folder of the
     window's last day, since readers expect every file of a Hive dataset to lie in a folder that names a value.
     """
-    file, column = pq.ParquetFile(interim), source.output.partition_by
-    if column is None or file.metadata.num_rows == 0:
+    column, batches = source.output.partition_by, _batches(interim)
+    if column is None or pq.read_metadata(interim).num_rows == 0:
         last_day = (window.end - timedelta(microseconds=1)).astimezone(source.zone).date().isoformat()
-        yield last_day if column else None, file.iter_batches(BATCH_ROWS)
+        yield last_day if column else None, batches
         return
-    for value, runs in groupby(_runs(file.iter_batches(BATCH_ROWS), column), key=lambda run: run[0]):
+    for value, runs in groupby(_runs(batches, column), key=lambda run: run[0]):
         yield value or NO_VALUE, (batch for _, batch in runs)
+
+
+def _batches(interim: Path) -> Iterator[pa.RecordBatch]:
+    schema = published_schema(interim)
+    for batch in pq.ParquetFile(interim).iter_batches(BATCH_ROWS):
+        yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
 
 
 def _runs(batches: Iterator[pa.RecordBatch], column: str) -> Iterator[tuple[str | None, pa.RecordBatch]]:

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from include.etl import cursor as cursors
 from include.etl.config import Source
-from include.etl.duck import parquet, quote, text
+from include.etl.duck import count, parquet, quote, text
 from include.etl.handover import METADATA, Window
 from include.etl.publication import files
 from include.etl.publication.files import cursor_text
@@ -101,12 +101,12 @@ class Overlap:
         elif self.window.start is not None and self.cursor:
             gone = f"({gone} AND other.{quote(self.cursor)} >= {self._bound(self.window.start)})"
         self.connection.execute(f"CREATE OR REPLACE TEMP TABLE kept AS SELECT * FROM other WHERE NOT {gone}")
-        counted = self.connection.execute("SELECT count(*) FROM kept").fetchone()
-        if counted is None or counted[0] == file.rows:
+        left = count(self.connection, "kept")
+        if left == file.rows:
             return None
-        if counted[0] == 0:
+        if left == 0:
             return Change(manifest, file, None)
-        kept = self.connection.execute(f"SELECT * FROM kept{self._order()}").to_arrow_reader(files.BATCH_ROWS)
+        kept = self.connection.sql(f"SELECT * FROM kept{self._order()}").to_arrow_reader(files.BATCH_ROWS)
         exact = pa.RecordBatchReader.from_batches(files.schema_of(manifest), _cast(kept, files.schema_of(manifest)))
         return Change(manifest, file, files.rewrite(manifest, file, exact, staging))
 

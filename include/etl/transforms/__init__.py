@@ -10,6 +10,7 @@ Two kinds, both over the source's own column names, before types, trimming and r
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -65,9 +66,9 @@ def _apply_pandas(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    reader = connection.execute(f"SELECT * FROM {rows}").to_arrow_reader(BATCH_ROWS)
+    reader = connection.sql(f"SELECT * FROM {rows}").to_arrow_reader(BATCH_ROWS)
     writer = None
-    for table in _frames(reader, function):
+    for table in _frames(name, reader, function):
         if writer is None:
             writer = pq.ParquetWriter(result, table.schema, compression="zstd")
         try:
@@ -81,7 +82,9 @@ def _apply_pandas(
     writer.close()
 
 
-def _frames(reader: pa.RecordBatchReader, function: Callable[[pd.DataFrame], pd.DataFrame]) -> Iterator[pa.Table]:
+def _frames(
+    name: str, reader: pa.RecordBatchReader, function: Callable[[pd.DataFrame], pd.DataFrame]
+) -> Iterator[pa.Table]:
     """The function's results, Arrow-backed both ways so that no value changes; without rows, that of no rows."""
     import pandas as pd
     import pyarrow as pa
@@ -91,7 +94,18 @@ def _frames(reader: pa.RecordBatchReader, function: Callable[[pd.DataFrame], pd.
     for batch in reader:
         seen = True
         frame = pa.Table.from_batches([batch]).to_pandas(types_mapper=pd.ArrowDtype)
-        yield pa.Table.from_pandas(function(frame), preserve_index=False).replace_schema_metadata(None)
+        yield _called(name, function, frame)
     if not seen:
-        frame = empty.to_pandas(types_mapper=pd.ArrowDtype)
-        yield pa.Table.from_pandas(function(frame), preserve_index=False).replace_schema_metadata(None)
+        yield _called(name, function, empty.to_pandas(types_mapper=pd.ArrowDtype))
+
+
+def _called(name: str, function: Callable[[pd.DataFrame], pd.DataFrame], frame: pd.DataFrame) -> pa.Table:
+    """The function's result as a table. What it raises may quote patients' data, so only the place is told."""
+    import pyarrow as pa
+
+    try:
+        return pa.Table.from_pandas(function(frame), preserve_index=False).replace_schema_metadata(None)
+    except Exception as error:  # noqa: BLE001 - another author's code can raise anything
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(last.filename).name}, line {last.lineno}"
+        raise DataError(f"transformation {name!r} raised {type(error).__name__} in {place}") from None

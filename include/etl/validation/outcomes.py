@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from great_expectations.core import ExpectationValidationResult
+from great_expectations.expectations.expectation import ColumnAggregateExpectation
 
 from include.etl.validation import Failure
 from include.etl.validation.rules import SQL_RULE, Rule
@@ -72,8 +73,8 @@ def outcome(rule: Rule, result: ExpectationValidationResult, rows: int) -> Outco
     is_sql = entry.type == SQL_RULE
     count = found.get("observed_value" if is_sql else "unexpected_count")
     percent = None if is_sql else found.get("unexpected_percent")
-    # Means and medians of nothing are not wrong: whether no rows are acceptable is for a row count to say.
-    nothing_to_judge = rows == 0 and not result.success and "observed_value" in found and found["observed_value"] is None
+    # The mean of nothing is not wrong: whether no rows are acceptable is for a row count to say.
+    nothing_to_judge = rows == 0 and not result.success and isinstance(rule.expectation, ColumnAggregateExpectation)
     return Outcome(
         number=entry.number,
         expectation=entry.type,
