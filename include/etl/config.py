@@ -208,7 +208,7 @@ class Source(Model):
     transform: Transform = Transform()
     """How rows are cleaned."""
     output: Output
-    """What is published."""
+    """What is published, in which formats and folders."""
     retries: Retries = Retries()
     """What happens after a transient error."""
     memory_limit_mb: Annotated[int, Field(ge=128, le=1_048_576)] = 2048

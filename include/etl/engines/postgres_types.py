@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.csv as pc
@@ -55,7 +56,7 @@ def _decimal(precision: int | None, scale: int | None) -> pa.DataType:
 
 def parse_csv(chunk: bytes, schema: pa.Schema, engine: Engine) -> pa.RecordBatch:
     """Whole rows of `copy ... (format csv)`, without a header, as one batch."""
-    printed = {field.name: pa.string() if field.type == pa.binary() else field.type for field in schema}
+    printed = {field.name: pa.string() if _as_text(field.type) else field.type for field in schema}
     reading = pc.ReadOptions(column_names=schema.names, block_size=len(chunk) + 1)
     converting = pc.ConvertOptions(
         column_types=printed,
@@ -69,15 +70,21 @@ def parse_csv(chunk: bytes, schema: pa.Schema, engine: Engine) -> pa.RecordBatch
         table = pc.read_csv(pa.py_buffer(chunk), reading, PARSING, converting)
     except pa.ArrowInvalid as error:
         raise _misfit(error, schema, engine) from None
-    arrays = [_binary(column, field, engine) for column, field in zip(table.columns, schema, strict=True)]
+    columns = zip(table.columns, schema, strict=True)
+    arrays = [to_array(partial(_from_text, column, field.type), field, engine) for column, field in columns]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _binary(column: pa.ChunkedArray, field: pa.Field, engine: Engine) -> pa.Array:
+def _as_text(kind: pa.DataType) -> bool:
+    """Whether Arrow's CSV reader has no conversion to this type, or not from the server's notation."""
+    return bool(pa.types.is_binary(kind) or pa.types.is_decimal256(kind))
+
+
+def _from_text(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
     array = column.combine_chunks()
-    if field.type != pa.binary():
-        return array
-    return to_array(lambda: pa.array([_unhex(cell) for cell in array.to_pylist()], pa.binary()), field, engine)
+    if pa.types.is_binary(kind):
+        return pa.array([_unhex(cell) for cell in array.to_pylist()], kind)
+    return array.cast(kind) if pa.types.is_decimal256(kind) else array
 
 
 def _unhex(cell: str | None) -> bytes | None:

@@ -54,6 +54,13 @@ def windowed(source: Source, engine: Engine, session: Session, window: Window) -
     """
     unbound = build(source, engine.dialect, window)
     schema = session.schema(unbound)
+    folded = [name.lower() for name in schema.names]
+    for name in schema.names:
+        if folded.count(name.lower()) > 1:
+            raise ConfigurationError(
+                f"source {source.source!r}: column {name!r} comes twice, but for capital letters, in the result of "
+                f"{source.query or source.table}; give one another name (AS) in a query"
+            )
     declared = [*source.primary_key, *([source.cursor.column] if source.cursor else [])]
     for column in declared:
         if column not in schema.names:

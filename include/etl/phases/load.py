@@ -43,7 +43,8 @@ def load(
     """
     with measured(run, "load") as counter, run.storage.lock(run.source.source):
         folder = manifest.published_folder(run.storage, run.source.source)
-        staging = folder / f".staging-{run.key}"
+        # The lock is held, so whatever lies there is of a publication that was stopped.
+        staging = folder / ".staging"
         remove_folder(staging)
         make_folder(staging)
         interim = run.storage.absolute(transformed.parts[0])

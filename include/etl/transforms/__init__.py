@@ -50,7 +50,7 @@ def _apply_sql(connection: duckdb.DuckDBPyConnection, name: str, path: Path, row
 
     relation = f"(WITH rows AS (SELECT * FROM {rows}) SELECT * FROM ({path.read_text(encoding='utf-8').strip()}))"
     try:
-        connection.execute(f"DESCRIBE SELECT * FROM {relation}")
+        connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
     except duckdb.Error as error:
         raise ConfigurationError(f"transformation {name!r} ({path.name}): {str(error).splitlines()[0]}") from None
     return relation
@@ -106,6 +106,7 @@ def _called(name: str, function: Callable[[pd.DataFrame], pd.DataFrame], frame: 
     try:
         return pa.Table.from_pandas(function(frame), preserve_index=False).replace_schema_metadata(None)
     except Exception as error:  # noqa: BLE001 - another author's code can raise anything
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(last.filename).name}, line {last.lineno}"
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [found for found in frames if found.filename == function.__code__.co_filename] or frames
+        place = f"{Path(own[-1].filename).name}, line {own[-1].lineno}"
         raise DataError(f"transformation {name!r} raised {type(error).__name__} in {place}") from None

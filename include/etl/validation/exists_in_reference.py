@@ -14,7 +14,6 @@ from great_expectations.core.metric_domain_types import MetricDomainTypes
 from great_expectations.expectations.expectation import BatchExpectation
 from great_expectations.expectations.metrics.metric_provider import metric_value
 from great_expectations.expectations.metrics.table_metric_provider import TableMetricProvider
-from great_expectations.expectations.model_field_types import MostlyField
 from great_expectations.expectations.row_conditions import RowConditionType
 
 from include.etl.validation.datasource import DuckDBExecutionEngine
@@ -30,8 +29,8 @@ class KeysNotInReference(TableMetricProvider):
     value_keys = ("column", "reference", "reference_column")
 
     @metric_value(engine=DuckDBExecutionEngine)
-    def _duckdb(  # noqa: N805, D417
-        cls,
+    def _duckdb(
+        cls,  # noqa: N805 - GX makes it a class method
         execution_engine: DuckDBExecutionEngine,
         metric_domain_kwargs: dict[str, Any],
         metric_value_kwargs: dict[str, Any],
@@ -52,8 +51,8 @@ def _count_missing(
     rows: Any, column: str | list[str], reference: str, reference_column: str | list[str]
 ) -> sa.Select[tuple[int, int, int]]:
     batch = rows.subquery() if isinstance(rows, sa.Select) else rows
-    mine = [sa.column(name).label(f"key_{i}") for i, name in enumerate(_names(column))]
-    theirs = [sa.column(name).label(f"key_{i}") for i, name in enumerate(_names(reference_column))]
+    mine: list[Any] = [sa.column(name).label(f"key_{i}") for i, name in enumerate(_names(column))]
+    theirs: list[Any] = [sa.column(name).label(f"key_{i}") for i, name in enumerate(_names(reference_column))]
     keys = sa.select(*mine).select_from(batch).subquery("keys")
     known = sa.select(*theirs).select_from(sa.table(reference)).subquery("known")
     whole = sa.and_(*[key.is_not(None) for key in keys.c])
@@ -72,7 +71,7 @@ class ExpectColumnValuesToExistInReference(BatchExpectation):
     column: StrictStr | list[StrictStr]
     reference: StrictStr = Field(min_length=1)
     reference_column: StrictStr | list[StrictStr]
-    mostly: MostlyField = 1
+    mostly: float = Field(default=1, ge=0, le=1)
     row_condition: RowConditionType = None
 
     metric_dependencies: ClassVar[tuple[str, ...]] = (METRIC,)
@@ -86,12 +85,10 @@ class ExpectColumnValuesToExistInReference(BatchExpectation):
             raise ValueError(f"'column' and 'reference_column' must pair up, got {len(mine)} and {len(theirs)}")
         return values
 
-    def _validate(
-        self, metrics: dict[str, Any], runtime_configuration: Any = None, execution_engine: Any = None
-    ) -> dict[str, Any]:
+    def _validate(self, metrics: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
         total, checked, missing = (metrics[METRIC][key] for key in ("total", "checked", "missing"))
         return {
-            "success": checked == 0 or (checked - missing) / checked >= float(self.mostly),
+            "success": checked == 0 or (checked - missing) / checked >= self.mostly,
             "result": {
                 "element_count": total,
                 "unexpected_count": missing,

@@ -10,7 +10,7 @@ from great_expectations.core import ExpectationValidationResult
 from great_expectations.expectations.expectation import ColumnAggregateExpectation
 
 from include.etl.validation import Failure
-from include.etl.validation.rules import SQL_RULE, Rule
+from include.etl.validation.rules import COLUMN_KEYS, SQL_RULE, Rule
 
 COUNTED = (
     "expect_table_row_count_",
@@ -30,10 +30,12 @@ TYPED = (
 NAMED = ("expect_table_columns_to_match_set", "expect_table_columns_to_match_ordered_list")
 """Expectations whose observed value is a list of column names."""
 
-MADE_OF_SQL = ("Binder", "Catalog", "Parser", "Syntax", "Permission", "NotImplemented", "OutOfMemory")
+MADE_OF_SQL = ("Binder", "Catalog", "Parser", "Syntax", "Permission", "NotImplemented", "OutOfMemory", "IO")
 """DuckDB errors whose text speaks of the query; that of others (conversions) may quote a row."""
 
-GX_REFUSALS = re.compile(r"No provider found|can't compare|cannot be computed on|is not implemented|cannot both be None")
+GX_REFUSALS = re.compile(
+    r"No provider found|can't compare|cannot be computed on|is not implemented|cannot both be None"
+)
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def outcome(rule: Rule, result: ExpectationValidationResult, rows: int) -> Outco
         unexpected_count=None if count is None else int(count),
         unexpected_percent=None if percent is None else round(float(percent), 4),
         message="there are no rows" if nothing_to_judge else _message(rule, found, observed, count, percent),
-        rule={key: value for key, value in entry.kwargs.items() if not key.startswith("column")},
+        rule={key: value for key, value in entry.kwargs.items() if key not in COLUMN_KEYS},
         description=entry.description,
     )
 

@@ -12,8 +12,9 @@ from typing import Any
 import duckdb
 import great_expectations.expectations.core  # noqa: F401 - registers the expectations that GX ships
 from great_expectations.compatibility import pydantic
-from great_expectations.exceptions import GreatExpectationsError
+from great_expectations.exceptions.exceptions import GreatExpectationsError
 from great_expectations.expectations.expectation import Expectation
+from great_expectations.expectations.metadata_types import FailureSeverity
 from great_expectations.expectations.registry import get_expectation_impl, list_registered_expectation_implementations
 
 from include.etl.validation import CUSTOM_EXPECTATIONS
@@ -21,6 +22,10 @@ from include.etl.validation.datasource import canonical_type
 from include.etl.validation.suites import BATCH, ENTRY_KEYS, REFERENCE_CHECK, Entry, Suite, as_list, suite_error
 
 SQL_RULE = "unexpected_rows_expectation"
+
+COLUMN_KEYS = ("column", "column_A", "column_B", "column_list")
+ASK_FOR_COLUMNS = ("expect_column_to_exist", "expect_table_columns_to_match_ordered_list")
+"""Expectations about which columns there are: a missing one is their finding, not a mistake in the suite."""
 
 NOT_ON_DUCKDB = {
     "expect_column_values_to_be_dateutil_parseable": "WHERE try_cast(<column> AS TIMESTAMP) IS NULL",
@@ -51,13 +56,10 @@ class Rule:
 
     def columns(self) -> list[str]:
         """Columns that must be in the data for the rule to make sense."""
-        if self.entry.type == "expect_column_to_exist":
+        if self.entry.type in ASK_FOR_COLUMNS:
             return []
-        named = [name for key in ("column", "column_A", "column_B", "column_list") for name in self._names(key)]
+        named = [name for key in COLUMN_KEYS for name in as_list(self.entry.kwargs.get(key))]
         return named + list(_condition_columns(self.entry.kwargs.get("row_condition")))
-
-    def _names(self, key: str) -> list[str]:
-        return as_list(self.entry.kwargs.get(key))
 
 
 def build_rules(suite: Suite) -> list[Rule]:
@@ -82,18 +84,14 @@ def _construct(entry: Entry) -> tuple[Expectation | None, list[str]]:
     """The expectation, marked with its number so that its result can be told from its neighbours'."""
     try:
         cls = get_expectation_impl(entry.type)
-        expectation = cls(**entry.kwargs, severity=entry.severity, meta={"number": entry.number})
+        expectation = cls(**entry.kwargs, severity=FailureSeverity(entry.severity), meta={"number": entry.number})
     except pydantic.ValidationError as error:
-        return None, [_kwarg_problem(item) for item in error.errors()]
+        return None, [f"kwargs.{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
     except (GreatExpectationsError, TypeError, ValueError) as error:
         return None, [f"kwargs: {error}"]
     if expectation.suite_parameter_options:
         return None, [f"suite parameters are not used here: {', '.join(expectation.suite_parameter_options)}"]
     return expectation, []
-
-
-def _kwarg_problem(item: dict[str, Any]) -> str:
-    return f"kwargs.{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
 
 
 def _problems(entry: Entry) -> Iterator[str]:
@@ -103,10 +101,7 @@ def _problems(entry: Entry) -> Iterator[str]:
         hint = f"did you mean {' or '.join(close)}?" if close else "docs/add-a-validation.md lists what there is"
         yield f"unknown expectation type; {hint}"
     elif entry.type in NOT_ON_DUCKDB:
-        yield (
-            f"does not run on DuckDB; use {SQL_RULE} instead: "
-            f"SELECT ... FROM {{batch}} {NOT_ON_DUCKDB[entry.type]}"
-        )
+        yield (f"does not run on DuckDB; use {SQL_RULE} instead: SELECT ... FROM {{batch}} {NOT_ON_DUCKDB[entry.type]}")
     for key in entry.kwargs:
         if key in ENTRY_KEYS and key != "type":
             yield f"kwargs.{key}: belongs beside 'kwargs', not inside"

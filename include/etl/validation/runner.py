@@ -21,6 +21,7 @@ from great_expectations.data_context.types.base import (
 )
 from great_expectations.datasource.fluent.interfaces import Batch
 
+from include.etl.errors import StorageError
 from include.etl.storage import make_folder, write_json
 from include.etl.validation import Reference, Verdict
 from include.etl.validation.datasource import DuckDBDatasource, column_types, database
@@ -45,26 +46,32 @@ def validate(
     rules = build_rules(suite)
     views = _views(suite, parts, references)
     make_folder(results_dir)
-    with (
-        TemporaryDirectory(prefix=".spill-", dir=results_dir) as spill,
-        database(views, memory_limit_mb, Path(spill)) as connection,
-    ):
+    with _spill(results_dir) as spill, database(views, memory_limit_mb, spill) as connection:
         _check_columns(suite, rules, connection)
-        rows = int(connection.exec_driver_sql(f"SELECT count(*) FROM {BATCH}").scalar_one())  # noqa: S608
+        rows = int(connection.exec_driver_sql(f"SELECT count(*) FROM {BATCH}").scalar_one())
         outcomes = _run(suite, rules, connection, rows)
     verdict = _verdict(outcomes, rows, time.monotonic() - started, results_dir)
     return _write(source, suite, verdict, outcomes, context)
 
 
-def _views(
-    suite: Suite, parts: Sequence[Path], references: Sequence[Reference]
-) -> dict[str, tuple[Sequence[Path], Sequence[str]]]:
+@contextmanager
+def _spill(results_dir: Path) -> Iterator[Path]:
+    """A folder for what does not fit in memory; gone afterwards."""
+    try:
+        folder = TemporaryDirectory(prefix=".spill-", dir=results_dir)
+    except OSError as error:
+        raise StorageError(f"folder {results_dir}: {error.strerror}") from error
+    with folder as path:
+        yield Path(path)
+
+
+def _views(suite: Suite, parts: Sequence[Path], references: Sequence[Reference]) -> dict[str, Sequence[Path]]:
     needed, given = suite.references(), {reference.name: reference for reference in references}
     missing = [name for name in needed if name not in given]
     if missing:
         have = ", ".join(sorted(given)) or "none"
         raise suite_error(suite.path, [f"unknown reference {name!r}; this run provides: {have}" for name in missing])
-    return {BATCH: (parts, ()), **{name: (given[name].parts, ()) for name in needed}}
+    return {BATCH: parts, **{name: given[name].parts for name in needed}}
 
 
 def _check_columns(suite: Suite, rules: list[Rule], connection: sa.Connection) -> None:
@@ -107,21 +114,32 @@ def _batch(connection: sa.Connection) -> Batch:
     context = gx.get_context(mode="ephemeral", project_config=config)
     datasource = context.data_sources.add_duckdb(DuckDBDatasource.over(connection))
     asset = datasource.add_table_asset(BATCH, table_name=BATCH)
-    return asset.add_batch_definition_whole_table("whole").get_batch()
+    batch: Batch = asset.add_batch_definition_whole_table("whole").get_batch()
+    return batch
 
 
 def _results(batch: Batch, rules: list[Rule]) -> list[ExpectationValidationResult]:
     """Results in the order of the rules; all are computed together, in as few queries as GX can."""
     suite = ExpectationSuite(name="suite", expectations=[rule.expectation for rule in rules])
     found = batch.validate(suite, result_format={"result_format": "BASIC", "partial_unexpected_count": 0})
-    by_number = {result.expectation_config.meta["number"]: result for result in found.results}
+    by_number = {_number(result): result for result in found.results}
     return [by_number[rule.entry.number] for rule in rules]
+
+
+def _number(result: ExpectationValidationResult) -> int:
+    """The number that `rules.py` gave the expectation."""
+    configuration = result.expectation_config
+    assert configuration is not None
+    assert configuration.meta is not None
+    return int(configuration.meta["number"])
 
 
 def _problems(batch: Batch, broken: list[Rule]) -> Iterator[str]:
     """GX blames a failed query on all expectations that shared it: run each alone to find the guilty."""
     for rule in broken:
         reason = raised(_results(batch, [rule])[0])
+        if reason and reason.startswith("IO Error"):
+            raise StorageError(f"{rule.entry.label}: {reason}")
         if reason:
             advice = "" if rule.entry.type == SQL_RULE else f"; {SQL_RULE} can state such a rule in SQL"
             columns = ", ".join(rule.columns())
@@ -155,9 +173,7 @@ def _verdict(outcomes: list[Outcome], rows: int, seconds: float, results_dir: Pa
     )
 
 
-def _write(
-    source: str, suite: Suite, verdict: Verdict, outcomes: list[Outcome], context: Mapping[str, str]
-) -> Verdict:
+def _write(source: str, suite: Suite, verdict: Verdict, outcomes: list[Outcome], context: Mapping[str, str]) -> Verdict:
     details: dict[str, Any] = {"source": source, "suite": suite.name, "context": dict(context)}
     write_json(
         Path(verdict.result_json), {**details, **asdict(verdict), "outcomes": [asdict(found) for found in outcomes]}

@@ -1,0 +1,216 @@
+"""What readers of the published folder see, whatever windows overlap and wherever a run is stopped."""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from include.etl import storage
+from include.etl.errors import ConfigurationError, DataError
+from include.etl.phases import load as load_phase
+from tests.integration.conftest import VISITS, Project
+
+INSERT = "INSERT INTO visits VALUES (?, ?, ?, ?, ?)"
+FIRST = datetime(2024, 1, 1, 8)
+
+
+def visit(number: int, updated: datetime, day: int = 1, note: str = "fine") -> tuple[Any, ...]:
+    return (number, f"2024-01-{day:02d}", "12.30", note, updated.isoformat(sep=" "))
+
+
+def some_visits(count: int) -> list[tuple[Any, ...]]:
+    return [visit(number, FIRST + timedelta(hours=number), 1 + number % 5) for number in range(count)]
+
+
+def test_first_run_publishes_every_row_partitioned(project: Project) -> None:
+    project.execute(INSERT, some_visits(50))
+    result = project.run()
+    assert result.manifest["rows"] == {"extracted": 50, "removed": {}, "published": 50}
+    assert [row[0] for row in project.rows()] == list(range(50))
+    assert {path.parent.name for path in result.paths} == {f"visit_date=2024-01-0{day}" for day in range(1, 6)}
+    assert pd.read_parquet(project.published).shape == (50, 10)
+    assert str(result.to_arrow().schema.field("fee").type) == "decimal128(10, 2)"
+
+
+def test_second_run_publishes_only_what_is_new(project: Project) -> None:
+    project.execute(INSERT, some_visits(10))
+    project.run()
+    before = project.files()
+    project.execute(INSERT, [visit(99, datetime.now() - timedelta(minutes=1) + utc_offset())])
+    assert project.run().manifest["rows"]["published"] == 1
+    assert len(project.rows()) == 11
+    assert before.items() <= project.files().items()
+
+
+def utc_offset() -> timedelta:
+    """What to add to local time to get UTC, in whole minutes."""
+    local = datetime.now().astimezone()
+    return -(local.utcoffset() or timedelta())
+
+
+def test_no_new_rows_publish_a_valid_empty_result(project: Project) -> None:
+    project.execute(INSERT, some_visits(5))
+    project.run()
+    moved = project.variables["checkpoint__visits"]
+    result = project.run()
+    assert result.manifest["rows"]["published"] == 0
+    assert result.to_arrow().num_rows == 0
+    assert len(result.paths) == 1
+    assert project.variables["checkpoint__visits"] != moved
+    assert pd.read_parquet(project.published).shape[0] == 5
+
+
+def test_lookback_publishes_late_rows_once(project: Project) -> None:
+    now = datetime.now() + utc_offset()
+    project.execute(INSERT, [visit(1, now - timedelta(minutes=30))])
+    project.run()
+    project.execute(INSERT, [visit(2, now - timedelta(minutes=20))])
+    result = project.run()
+    assert result.manifest["rows"]["removed"] == {"published before, read again by the lookback": 1}
+    assert [row[0] for row in project.rows()] == [1, 2]
+
+
+def test_same_range_again_gives_the_same_files(project: Project) -> None:
+    project.execute(INSERT, some_visits(40))
+    asked = {"start": "2024-01-01", "end": "2024-01-02T12:00:00Z"}
+    first = project.run(**asked)
+    rows, names = project.rows("* EXCLUDE (_run_id, _extracted_at)"), project.files().keys()
+    second = project.run(**asked)
+    assert (project.rows("* EXCLUDE (_run_id, _extracted_at)"), project.files().keys()) == (rows, names)
+    assert first.paths == second.paths
+
+
+def test_range_over_published_rows_replaces_them(project: Project) -> None:
+    project.execute(INSERT, some_visits(40))
+    project.run()
+    project.execute("UPDATE visits SET note = 'corrected' WHERE visit_id < 20")
+    project.run(start="2024-01-01", end="2024-01-02T00:00:00Z")
+    notes = dict(project.rows("visit_id, note"))
+    assert len(project.rows()) == len(notes) == 40
+    assert {number for number, note in notes.items() if note == "corrected"} == set(range(16))
+
+
+def test_full_run_replaces_everything(project: Project) -> None:
+    project.execute(INSERT, some_visits(30))
+    project.run()
+    project.execute("DELETE FROM visits WHERE visit_id = 3")
+    project.run(mode="full")
+    assert [row[0] for row in project.rows()] == [number for number in range(30) if number != 3]
+    assert len(list((project.published / "_manifests").glob("*.json"))) == 1
+
+
+def test_null_cursor_and_null_key_are_not_lost(project: Project) -> None:
+    project.execute(INSERT, [(1, "2024-01-01", "1.00", "a", None), (1, "2024-01-01", "1.00", "b", None)])
+    project.execute(INSERT, [(None, "2024-01-01", "1.00", note, "2024-01-01 08:00:00") for note in "cd"])
+    result = project.run()
+    assert sorted(result.to_arrow().column("note").to_pylist()) in (["a", "c", "d"], ["b", "c", "d"])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_sequence_of_windows_publishes_each_version_once(project: Project, seed: int) -> None:
+    """Random changes and random full, range and incremental runs: every version ever current is there once at most,
+    and every version that is current in the source and in a window that was read is there."""
+    dice = random.Random(seed)
+    project.configure(VISITS.replace("[parquet]", "[parquet, csv]"))
+    project.execute(INSERT, some_visits(30))
+    hours = 48
+    for _ in range(6):
+        number, hour = dice.randrange(40), dice.randrange(hours)
+        project.execute(f"DELETE FROM visits WHERE visit_id = {number}")
+        project.execute(INSERT, [visit(number, FIRST + timedelta(hours=hour), 1 + dice.randrange(5))])
+        choice = dice.choice(["full", "range", "range", "incremental"])
+        if choice == "range":
+            start = FIRST + timedelta(hours=dice.randrange(hours))
+            end = start + timedelta(hours=1 + dice.randrange(12))
+            project.run(start=f"{start.isoformat()}Z", end=f"{end.isoformat()}Z")
+        else:
+            project.run(mode=choice)
+        rows = project.rows()
+        assert len(rows) == len(set(rows))
+        csv = project.rows("count(*)")[0][0]
+        assert csv == len(rows)
+    project.run(mode="full")
+    assert len(project.rows()) == len({row[0] for row in project.rows()})
+
+
+class Stopped(BaseException):
+    """Stands for a process that dies: nothing in the code may catch it."""
+
+
+@pytest.mark.parametrize("step", range(14))
+def test_stopped_at_any_file_the_next_try_completes(
+    project: Project, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """Stop load before its n-th rename or removal; a reader misses no row meanwhile, and the next try ends right."""
+    project.execute(INSERT, some_visits(20))
+    project.run()
+    project.execute("UPDATE visits SET note = 'corrected' WHERE visit_id < 10")
+    asked = {"start": "2024-01-01", "end": "2024-01-01T18:00:00Z"}
+    calls = iter(range(1000))
+
+    def dying(function: Any) -> Any:
+        def call(*args: Any) -> Any:
+            if next(calls) == step:
+                raise Stopped
+            return function(*args)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr(load_phase, "publish", dying(storage.publish))
+        patch.setattr(load_phase, "_remove", dying(load_phase._remove))
+        patch.setattr(load_phase.manifest, "write_json", dying(storage.write_json))
+        try:
+            project.run(**asked)
+        except Stopped:
+            assert {row[0] for row in project.rows()} == set(range(20))
+    project.run(**asked)
+    assert [row[0] for row in project.rows()] == list(range(20))
+    assert sum(note == "corrected" for _, note in project.rows("visit_id, note")) == 10
+    assert not [path for path in project.published.iterdir() if path.name.startswith(".staging")]
+
+
+def test_partition_column_must_be_a_date(project: Project) -> None:
+    project.execute(INSERT, some_visits(3))
+    project.configure(VISITS.replace("partition_by: visit_date", "partition_by: note"))
+    with pytest.raises(ConfigurationError, match=r"'note': it is string; allowed.*visit_date"):
+        project.run()
+    assert project.files() == {}
+    assert project.variables == {}
+
+
+def test_value_that_does_not_convert_is_counted_not_shown(project: Project) -> None:
+    project.execute(INSERT, [visit(1, FIRST, note="S1234567D")])
+    project.configure(VISITS + "transform: {types: {note: INTEGER}}\n")
+    with pytest.raises(DataError, match="column 'note': 1 rows do not convert to INTEGER") as refused:
+        project.run()
+    assert "S1234567D" not in str(refused.value)
+
+
+def test_files_are_for_owner_and_group_only(project: Project) -> None:
+    project.execute(INSERT, some_visits(3))
+    project.run()
+    data = project.folder / "data"
+    modes = {path.stat().st_mode & 0o777 for path in data.rglob("*") if path.is_file() and path.name != ".lock"}
+    assert modes == {0o640}
+    assert {path.stat().st_mode & 0o777 for path in [data, *data.rglob("*")] if path.is_dir()} == {0o750}
+
+
+def test_names_are_standardised_and_renamed(project: Project) -> None:
+    project.execute('ALTER TABLE visits ADD COLUMN "Clinic Code" TEXT')
+    project.execute("INSERT INTO visits VALUES (1, '2024-01-01', '1.00', '  x ', '2024-01-01 08:00:00', 'PC-01')")
+    project.configure(VISITS + "transform: {rename: {note: remark}}\n")
+    (row,) = project.run().to_arrow().to_pylist()
+    assert (row["remark"], row["clinic_code"], row["_source"]) == ("x", "PC-01", "visits")
+
+
+def test_paths_in_manifests_are_relative(project: Project) -> None:
+    project.execute(INSERT, some_visits(3))
+    result = project.run()
+    assert str(project.folder) not in str(result.manifest)
+    assert all(not Path(file["path"]).is_absolute() for file in result.manifest["files"])

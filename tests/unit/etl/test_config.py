@@ -1,0 +1,118 @@
+"""Source files: what is accepted, and that what is refused says file, key, value and what is allowed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from include.etl.config import INCLUDE, Source
+from include.etl.errors import ConfigurationError
+from include.etl.sources import BrokenSource, load_source, load_sources
+
+SMALLEST = """
+source: visits
+description: Visits
+conn_id: clinic
+table: public.visits
+primary_key: [visit_id]
+cursor: {column: updated_at, lookback: 1h}
+schedule: {incremental: "0 2 * * *", full: "0 0 * * 0"}
+output: {formats: [parquet]}
+"""
+
+
+def error_of(folder: Path, text: str, name: str = "visits") -> str:
+    (folder / f"{name}.yaml").write_text(text)
+    (found,) = load_sources(folder)
+    assert isinstance(found, BrokenSource)
+    return found.error
+
+
+def test_smallest_source_gets_two_dags(tmp_path: Path) -> None:
+    (tmp_path / "visits.yaml").write_text(SMALLEST)
+    source = load_source("visits", tmp_path)
+    assert source.dag_ids == {"incremental": "visits", "full": "visits_full"}
+    assert source.pool_name == "clinic"
+
+
+def test_defaults_are_merged_key_by_key(tmp_path: Path) -> None:
+    (tmp_path / "_defaults.yaml").write_text("owner: team\noutput: {formats: [csv], partition_by: visit_date}\n")
+    (tmp_path / "visits.yaml").write_text(SMALLEST)
+    source = load_source("visits", tmp_path)
+    assert (source.owner, source.output.formats, source.output.partition_by) == ("team", ["parquet"], "visit_date")
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (("table: public.visits", "tabel: public.visits"), ["visits.yaml: tabel", "unknown key", "table"]),
+        (("lookback: 1h", "lookbak: 1h"), ["cursor.lookbak", "unknown key", "column, lookback, timezone"]),
+        (("lookback: 1h", "lookback: 1 hour"), ["cursor.lookback", "'1 hour'", "90s, 15m, 1h or 2d"]),
+        (('"0 2 * * *"', '"0 25 * * *"'), ["schedule.incremental", "'0 25 * * *'", "cron expression"]),
+        (("[parquet]", "[parquett]"), ["output.formats.0", "'parquett'", "parquet, csv, excel"]),
+        (("source: visits", "source: other"), ["source", "'other'", "'visits'"]),
+        (("conn_id: clinic\n", ""), ["conn_id", "missing"]),
+        (("table: public.visits\n", ""), ["query", "table"]),
+        (("cursor: {column: updated_at, lookback: 1h}\n", ""), ["schedule.incremental", "cursor"]),
+        (("primary_key: [visit_id]\n", ""), ["cursor.lookback", "primary_key"]),
+        (("table: public.visits", "query: ../../etc/passwd"), ["query", "'../../etc/passwd'"]),
+        (("conn_id: clinic", "conn_id: clinic\ntimezone: Mars/Base"), ["timezone", "'Mars/Base'", "time zone"]),
+        (("source: visits", "source: [visits"), ["not valid YAML", "line"]),
+    ],
+)
+def test_wrong_key_or_value_is_named(tmp_path: Path, change: tuple[str, str], parts: list[str]) -> None:
+    message = error_of(tmp_path, SMALLEST.replace(*change))
+    assert message.startswith("visits.yaml: ")
+    for part in parts:
+        assert part in message
+
+
+def test_one_broken_file_hides_no_other_source(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("source: bad\n")
+    (tmp_path / "visits.yaml").write_text(SMALLEST)
+    bad, good = load_sources(tmp_path)
+    assert isinstance(bad, BrokenSource)
+    assert isinstance(good, Source)
+
+
+def test_two_sources_cannot_claim_one_dag_id(tmp_path: Path) -> None:
+    (tmp_path / "visits.yaml").write_text(SMALLEST)
+    (tmp_path / "visits_full.yaml").write_text(SMALLEST.replace("source: visits", "source: visits_full"))
+    errors = [found.error for found in load_sources(tmp_path) if isinstance(found, BrokenSource)]
+    assert len(errors) == 2
+    assert all("visits_full" in error for error in errors)
+
+
+def test_unknown_source_suggests_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "visits.yaml").write_text(SMALLEST)
+    with pytest.raises(ConfigurationError, match="did you mean 'visits'"):
+        load_source("visit", tmp_path)
+
+
+@given(content=st.text(max_size=200))
+def test_no_file_content_escapes_as_another_error(tmp_path_factory: pytest.TempPathFactory, content: str) -> None:
+    folder = tmp_path_factory.mktemp("sources")
+    (folder / "visits.yaml").write_text(content, encoding="utf-8", errors="surrogateescape")
+    (found,) = load_sources(folder)
+    assert isinstance(found, BrokenSource)
+
+
+def test_every_shipped_source_loads() -> None:
+    shipped = load_sources(INCLUDE / "sources")
+    assert shipped
+    assert [found.error for found in shipped if isinstance(found, BrokenSource)] == []
+
+
+def test_every_field_is_described() -> None:
+    """The descriptions are the editor's help and the format's documentation."""
+    schema = Source.model_json_schema()
+    for name, model in {"Source": schema, **schema["$defs"]}.items():
+        for key, field in model.get("properties", {}).items():
+            assert field.get("description"), f"{name}.{key}"
+    assert issubclass(Source, BaseModel)
+    assert json.dumps(schema)

@@ -1,0 +1,171 @@
+"""The window table of the design, one test per row, and every parameter that makes no sense."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from include.etl.config import Source
+from include.etl.errors import CheckpointError, ConfigurationError
+from include.etl.handover import Window
+from include.etl.phases.plan import Parameters, Trigger, decide
+from include.etl.records import checkpoint
+from include.etl.records.run import Run
+from include.etl.storage import Storage
+
+NOW = datetime(2024, 3, 10, 4, 30, tzinfo=UTC)
+DAY = timedelta(days=1)
+INTERVAL = (datetime(2024, 3, 8, 18, tzinfo=UTC), datetime(2024, 3, 9, 18, tzinfo=UTC))
+
+
+class Memory(dict[str, str]):
+    """Variables in memory, as a task would see them."""
+
+    def set(self, key: str, value: str, description: str) -> None:
+        self[key] = value
+
+
+def source(**changes: Any) -> Source:
+    settings: dict[str, Any] = {
+        "source": "visits",
+        "description": "Visits",
+        "conn_id": "clinic",
+        "table": "visits",
+        "primary_key": ["visit_id"],
+        "cursor": {"column": "updated_at", "lookback": "1h"},
+        "schedule": {"incremental": "0 2 * * *"},
+        "timezone": "Asia/Singapore",
+        "output": {"formats": ["parquet"]},
+    }
+    return Source.model_validate(settings | changes)
+
+
+def window(
+    tmp_path: Path,
+    trigger: Trigger,
+    parameters: Parameters | None = None,
+    at: datetime | None = None,
+    of: Source | None = None,
+) -> Window:
+    asked = of or source()
+    run, variables = Run(asked, "run", Storage(tmp_path)), Memory()
+    if at:
+        checkpoint.advance(asked, at, "earlier", variables, run.storage)
+    return decide(run, parameters or Parameters(), trigger, variables).window
+
+
+def scheduled(**changes: Any) -> Trigger:
+    return Trigger(**({"now": NOW, "interval": INTERVAL, "scheduled": True} | changes))
+
+
+def manual(**changes: Any) -> Trigger:
+    return Trigger(**({"now": NOW} | changes))
+
+
+def test_first_run_reads_everything_up_to_the_intervals_end(tmp_path: Path) -> None:
+    assert window(tmp_path, scheduled()) == Window(mode="incremental", end=INTERVAL[1])
+
+
+def test_scheduled_run_starts_at_the_checkpoint_after_missed_runs(tmp_path: Path) -> None:
+    found = window(tmp_path, scheduled(), at=INTERVAL[0] - 3 * DAY)
+    assert (found.start, found.end) == (INTERVAL[0] - 3 * DAY, INTERVAL[1])
+    assert found.read_from == INTERVAL[0] - 3 * DAY - timedelta(hours=1)
+
+
+def test_scheduled_run_starts_at_its_interval_when_the_checkpoint_is_further(tmp_path: Path) -> None:
+    found = window(tmp_path, scheduled(), at=INTERVAL[1] + DAY)
+    assert (found.start, found.end) == INTERVAL
+
+
+def test_backfill_reads_exactly_its_interval(tmp_path: Path) -> None:
+    found = window(tmp_path, scheduled(scheduled=False, backfill=True), at=NOW)
+    assert (found.mode, found.start, found.end, found.read_from) == ("backfill", *INTERVAL, INTERVAL[0])
+
+
+def test_manual_run_without_interval_reads_up_to_now(tmp_path: Path) -> None:
+    found = window(tmp_path, manual(), at=INTERVAL[1])
+    assert (found.start, found.end) == (INTERVAL[1], NOW)
+
+
+def test_full_reads_everything(tmp_path: Path) -> None:
+    assert window(tmp_path, manual(), Parameters(mode="full"), at=NOW - DAY) == Window(mode="full", end=NOW)
+    assert window(tmp_path, scheduled(default_mode="full")) == Window(mode="full", end=INTERVAL[1])
+
+
+def test_last_n_days_are_whole_days_of_the_sources_zone_and_today(tmp_path: Path) -> None:
+    found = window(tmp_path, manual(), Parameters(last_n_days=2), at=NOW)
+    assert (found.mode, found.start, found.end) == ("range", datetime(2024, 3, 7, 16, tzinfo=UTC), NOW)
+
+
+def test_range_takes_naive_times_in_the_sources_zone(tmp_path: Path) -> None:
+    asked = Parameters(mode="range", start="2024-03-01", end="2024-03-02T12:00:00Z")
+    found = window(tmp_path, manual(), asked)
+    assert (found.start, found.end) == (datetime(2024, 2, 29, 16, tzinfo=UTC), datetime(2024, 3, 2, 12, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (Parameters(mode="ful"), "mode: 'ful'; allowed: incremental, full, range"),
+        (Parameters(mode="full", start="2024-03-01"), "start: '2024-03-01'; allowed: nothing with mode full"),
+        (Parameters(mode="incremental", last_n_days=1), "last_n_days: 1; allowed: nothing with mode incremental"),
+        (Parameters(mode="range"), "start: None; allowed: a moment"),
+        (Parameters(end="2024-03-01"), "start: None; allowed: a moment"),
+        (Parameters(start="01/03/2024"), "start: '01/03/2024'; allowed: an ISO date"),
+        (Parameters(start="2024-02-30"), "start: '2024-02-30'; allowed: an ISO date"),
+        (Parameters(start="2024-03-02", end="2024-03-01"), "allowed: a moment before the end"),
+        (Parameters(start="2024-03-01", end="2999-01-01"), "end: '2999-01-01'; allowed: a moment that has passed"),
+        (Parameters(last_n_days=0), "last_n_days: 0; allowed: a whole number from 1"),
+        (Parameters(last_n_days=3, start="2024-03-01"), "last_n_days: 3; allowed: alone"),
+    ],
+)
+def test_senseless_parameters_are_refused(tmp_path: Path, asked: Parameters, message: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        window(tmp_path, manual(), asked)
+    assert "source 'visits': parameter " in str(refused.value)
+    assert message in str(refused.value)
+
+
+def test_source_without_cursor_allows_full_only(tmp_path: Path) -> None:
+    codes = source(cursor=None, schedule={"full": "0 0 1 * *"})
+    with pytest.raises(ConfigurationError, match="allowed: full"):
+        window(tmp_path, manual(default_mode="full"), Parameters(last_n_days=7), of=codes)
+
+
+def test_checkpoint_after_the_end_of_a_manual_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="lies after"):
+        window(tmp_path, manual(), at=NOW + DAY)
+
+
+@pytest.mark.parametrize("text", ["", "{", "null", '{"bound": "yesterday"}', "[]"])
+def test_damaged_checkpoint_stops_the_run_and_says_how_to_restore(tmp_path: Path, text: str) -> None:
+    run, variables = Run(source(), "run", Storage(tmp_path)), Memory(checkpoint__visits=text)
+    with pytest.raises(CheckpointError, match=r"checkpoint__visits.*data/checkpoints/visits"):
+        decide(run, Parameters(), manual(), variables)
+
+
+def test_checkpoint_of_another_cursor_column_is_refused(tmp_path: Path) -> None:
+    run, variables = Run(source(), "run", Storage(tmp_path)), Memory()
+    checkpoint.advance(source(cursor={"column": "created_at"}), NOW - DAY, "old", variables, run.storage)
+    with pytest.raises(CheckpointError, match="created_at"):
+        decide(run, Parameters(), manual(), variables)
+
+
+@given(st.lists(st.integers(0, 10), min_size=1, max_size=8))
+def test_consecutive_scheduled_windows_tile_time(tmp_path_factory: pytest.TempPathFactory, missed: list[int]) -> None:
+    """However many runs are missed in between, windows follow each other without gap or overlap."""
+    storage, variables, end = Storage(tmp_path_factory.mktemp("data")), Memory(), INTERVAL[1]
+    previous = None
+    for number, skipped in enumerate(missed):
+        end += DAY * (skipped + 1)
+        run = Run(source(), f"run {number}", storage)
+        found = decide(run, Parameters(), scheduled(interval=(end - DAY, end), now=end), variables).window
+        assert found.start == previous
+        assert found.end == end
+        checkpoint.advance(source(), found.end, run.run_id, variables, storage)
+        previous = found.end

@@ -1,0 +1,104 @@
+"""Queries: built or rendered, always one SELECT that reads, always bound values."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlglot
+
+from include.etl import query
+from include.etl.config import Source
+from include.etl.errors import ConfigurationError
+from include.etl.handover import Window
+
+START, END = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC)
+LATER = Window(mode="incremental", start=START, end=END, read_from=START)
+FIRST = Window(mode="incremental", end=END)
+FULL = Window(mode="full", end=END)
+DIALECTS = ["sqlite", "postgres", "mysql", "tsql", "oracle"]
+
+
+def source(**changes: Any) -> Source:
+    settings: dict[str, Any] = {
+        "source": "visits",
+        "description": "Visits",
+        "conn_id": "clinic",
+        "cursor": {"column": "updated_at"},
+        "schedule": {"incremental": "0 2 * * *"},
+        "output": {"formats": ["parquet"]},
+    }
+    return Source.model_validate(settings | changes)
+
+
+@pytest.fixture
+def template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Writes include/sql/visits.sql in a folder of its own and builds from it."""
+    monkeypatch.setattr(query, "INCLUDE", tmp_path)
+    (tmp_path / "sql").mkdir()
+
+    def build(text: str, window: Window = LATER, **changes: Any) -> query.Query:
+        (tmp_path / "sql" / "visits.sql").write_text(text)
+        return query.build(source(query="visits.sql", **changes), "postgres", window, START, END)
+
+    return build
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_table_query_quotes_every_identifier(dialect: str) -> None:
+    built = query.build(source(table="sch.Visit s", columns=["id", 'we"ird']), dialect, LATER, START, END)
+    tree = sqlglot.parse_one(built.sql, dialect=dialect)
+    assert [column.name for column in tree.selects] == ["id", 'we"ird']
+    assert all(identifier.quoted for identifier in tree.find_all(sqlglot.exp.Identifier))
+    assert built.params == {"window_start": START, "window_end": END}
+
+
+def test_full_query_has_no_condition_and_no_parameters() -> None:
+    built = query.build(source(table="visits"), "postgres", FULL, None, END)
+    assert (built.sql, dict(built.params)) == ('SELECT * FROM "visits"', {})
+
+
+def test_first_window_takes_rows_without_cursor_too() -> None:
+    built = query.build(source(table="visits"), "postgres", FIRST, None, END)
+    assert built.sql.endswith('WHERE ("updated_at" < :window_end OR "updated_at" IS NULL)')
+    assert dict(built.params) == {"window_end": END}
+
+
+def test_template_renders_the_window(template: Any) -> None:
+    built = template("SELECT * FROM visits v WHERE {{ window('v.updated_at') }} -- it's; fine\n;")
+    assert "(v.updated_at >= :window_start AND v.updated_at < :window_end)" in built.sql
+    assert set(built.params) == {"window_start", "window_end"}
+
+
+def test_template_that_ignores_the_window_is_refused(template: Any) -> None:
+    with pytest.raises(ConfigurationError, match="does not use the window"):
+        template("SELECT * FROM visits -- :window_end")
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("DELETE FROM visits WHERE {{ window() }}", "DELETE; allowed: one SELECT"),
+        ("SELECT 1 WHERE {{ window() }}; DROP TABLE visits", "2 statements"),
+        ("WITH gone AS (DELETE FROM visits RETURNING *) SELECT * FROM gone WHERE {{ window() }}", "DELETE"),
+        ("SELECT * INTO copy FROM visits WHERE {{ window() }}", "INTO"),
+        ("SELECT * FROM visits WHERE {{ window() }} FOR UPDATE", "row lock"),
+        ("SELECT * FROM visits WHERE {{ windw() }}", "'windw' is undefined"),
+        ("SELECT * FROM visits WHERE {{ window( }}", "visits.sql, line 1"),
+        ("SELEC * FROM visits WHERE {{ window() }}", "not valid postgres SQL"),
+        ("{{ ''.__class__.__mro__ }} {{ window() }}", "unsafe"),
+        ("", "0 statements"),
+    ],
+)
+def test_anything_but_one_reading_select_is_refused(template: Any, sql: str, message: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        template(sql)
+    assert message in str(refused.value)
+
+
+def test_missing_template_lists_the_ones_there_are(template: Any) -> None:
+    template("SELECT 1 WHERE {{ window() }}")
+    with pytest.raises(ConfigurationError, match=r"'other.sql'.*allowed: visits.sql"):
+        query.build(source(query="other.sql"), "postgres", LATER, START, END)

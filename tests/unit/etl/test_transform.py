@@ -1,0 +1,175 @@
+"""Transform: which version of a row stays, own steps, names; on real Parquet parts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from include.etl import transforms
+from include.etl.config import Source
+from include.etl.errors import ConfigurationError, DataError
+from include.etl.handover import Extracted, Plan, Slice, Window
+from include.etl.names import snake_case
+from include.etl.phases.transform import transform
+from include.etl.records.run import Run
+from include.etl.storage import Storage
+
+NOW = datetime(2024, 3, 1, tzinfo=UTC)
+
+
+def source(**changes: Any) -> Source:
+    base: dict[str, Any] = {
+        "source": "visits",
+        "description": "Visits",
+        "conn_id": "clinic",
+        "table": "visits",
+        "primary_key": ["id"],
+        "cursor": {"column": "at"},
+        "schedule": {"full": "0 2 * * *"},
+        "output": {"formats": ["parquet"]},
+    }
+    return Source.model_validate(base | changes)
+
+
+def transformed(folder: Path, tables: list[pa.Table], **changes: Any) -> pa.Table:
+    storage = Storage(folder)
+    run = Run(source(**changes), "run", storage)
+    raw = storage.folder("raw", "visits")
+    for number, table in enumerate(tables):
+        pq.write_table(table, raw / f"{number}.parquet")
+    parts = [f"raw/visits/{number}.parquet" for number in range(len(tables))]
+    rows = sum(table.num_rows for table in tables)
+    handed = Extracted(slice=Slice(), parts=parts, rows=rows, bytes=0, query_hash="", extracted_at=NOW)
+    result = transform(run, Plan(run_id="run", window=Window(mode="full", end=NOW), bound=""), [handed])
+    table = pq.read_table(storage.absolute(result.parts[0]))
+    assert rows == table.num_rows + sum(result.removed.values())
+    return table
+
+
+def rows_of(*rows: tuple[Any, Any, Any]) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) or [[], [], []]
+    schema = pa.schema([("id", pa.int64()), ("at", pa.timestamp("us")), ("note", pa.string())])
+    return pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema)
+
+
+def day(number: int) -> datetime:
+    return datetime(2024, 1, number)
+
+
+def test_latest_version_stays_across_parts(tmp_path: Path) -> None:
+    table = transformed(tmp_path, [rows_of((1, day(3), "new"), (2, day(1), "only")), rows_of((1, day(2), "old"))])
+    assert table.select(["id", "note"]).to_pylist() == [{"id": 1, "note": "new"}, {"id": 2, "note": "only"}]
+
+
+def test_key_whose_cursors_are_all_null_stays(tmp_path: Path) -> None:
+    table = transformed(tmp_path, [rows_of((1, None, "a"), (1, None, "b"), (2, None, "c"), (2, day(1), "d"))])
+    assert table.column("note").to_pylist() == ["b", "d"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from([None, 1, 2, 3]), st.sampled_from([None, day(1), day(2)]), st.text(max_size=3)))
+)
+def test_exactly_one_version_of_every_key(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[Any, Any, Any]]
+) -> None:
+    table = transformed(tmp_path_factory.mktemp("data"), [rows_of(*rows[::2]), rows_of(*rows[1::2])])
+    keyed = [row for row in table.to_pylist() if row["id"] is not None]
+    assert sorted(row["id"] for row in keyed) == sorted({row[0] for row in rows if row[0] is not None})
+    for row in keyed:
+        versions = [at for key, at, _ in rows if key == row["id"]]
+        assert row["at"] == max((at for at in versions if at), default=None)
+    assert table.num_rows - len(keyed) == sum(row[0] is None for row in rows)
+
+
+def test_text_is_trimmed_and_metadata_added(tmp_path: Path) -> None:
+    (row,) = transformed(tmp_path, [rows_of((1, day(1), " \t x y\n"))]).to_pylist()
+    assert row["note"] == "x y"
+    assert (row["_source"], row["_run_id"], row["_extracted_at"]) == ("visits", "run", NOW)
+    assert (row["_window_start"], row["_window_end"]) == (None, NOW)
+
+
+def test_exact_types_survive(tmp_path: Path) -> None:
+    values = {
+        "big": pa.array([2**64 - 1], pa.uint64()),
+        "amount": pa.array(["12345678901234567890123456789012345678"], pa.string()).cast(pa.decimal128(38, 0)),
+        "zoned": pa.array([NOW], pa.timestamp("us", "UTC")),
+        "raw": pa.array([b"\x00\xff"]),
+        "early": pa.array([datetime(1, 1, 1).date()], pa.date32()),
+        "ratio": pa.array([float("inf")], pa.float32()),
+    }
+    table = rows_of((1, day(1), "x"))
+    for name, value in values.items():
+        table = table.append_column(name, value)
+    found = transformed(tmp_path, [table])
+    for name, value in values.items():
+        assert found.column(name).type == value.type
+        assert found.column(name).to_pylist() == value.to_pylist()
+
+
+def test_own_steps_in_sql_and_pandas(tmp_path: Path) -> None:
+    visits = pa.table(
+        {
+            "id": [3, 1, 2, 4],
+            "at": pa.array([day(1)] * 4, pa.timestamp("us")),
+            "patient_id": [7, 7, 8, 8],
+            "visit_id": [3, 1, 2, 4],
+            "visit_date": [day(2).date(), day(1).date(), day(1).date(), day(3).date()],
+            "systolic_bp": pa.array([119, 145, None, 999], pa.int32()),
+        }
+    )
+    found = transformed(tmp_path, [visits], transform={"steps": ["visit_ordinal", "blood_pressure_class"]})
+    assert found.column("visit_ordinal").to_pylist() == [1, 1, 2, 2]
+    assert found.column("blood_pressure_class").to_pylist() == ["grade 1", None, "optimal", None]
+    assert found.column("systolic_bp").type == pa.int32()
+
+
+def test_own_step_on_no_rows_keeps_the_columns(tmp_path: Path) -> None:
+    empty = rows_of().append_column("systolic_bp", pa.array([], pa.int32()))
+    found = transformed(tmp_path, [empty], transform={"steps": ["blood_pressure_class"]})
+    assert "blood_pressure_class" in found.schema.names
+
+
+def test_error_of_an_own_step_tells_the_place_but_no_data(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"'blood_pressure_class' raised KeyError in blood_pressure_class.py, line \d+"):
+        transformed(tmp_path, [rows_of((1, day(1), "S1234567D"))], transform={"steps": ["blood_pressure_class"]})
+
+
+def test_two_columns_cannot_get_one_name(tmp_path: Path) -> None:
+    table = rows_of((1, day(1), "x")).append_column("no te", pa.array(["y"]))
+    with pytest.raises(ConfigurationError, match="'note', which another column"):
+        transformed(tmp_path, [table], transform={"rename": {"no te": "note"}})
+
+
+def test_conversion_of_an_unknown_column_lists_the_columns(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="column 'fee' does not exist; allowed: id, at, note"):
+        transformed(tmp_path, [rows_of((1, day(1), "x"))], transform={"types": {"fee": "DATE"}})
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("VisitDate", "visit_date"),
+        ("Visit date", "visit_date"),
+        ("VISIT-DATE", "visit_date"),
+        ("HTTPServerID", "http_server_id"),
+        ("icd10Code", "icd10_code"),
+        ("Größe", "größe"),
+        ("%", "column"),
+    ],
+)
+def test_snake_case(name: str, expected: str) -> None:
+    assert snake_case(name) == expected
+
+
+def test_every_registered_transformation_exists() -> None:
+    folder = Path(transforms.__file__).parent
+    for target in transforms.TRANSFORMS.values():
+        assert (folder / target).exists() or ":" in target
