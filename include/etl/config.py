@@ -6,6 +6,7 @@ module stays light, since every DAG parse does: pydantic and YAML only.
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import date, timedelta
 from functools import cached_property
@@ -20,6 +21,7 @@ from include.etl.outputs import OUTPUTS
 from include.etl.transforms import TRANSFORMS
 
 INCLUDE = Path(__file__).resolve().parents[1]
+"""The project's own folder of sources, SQL and expectations."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -68,6 +70,11 @@ Step = Annotated[
 ]
 # A file name inside its folder: no separators, so that no YAML can point outside the project.
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+
+
+def include_folder() -> Path:
+    """Folder with sources/, sql/ and expectations/: the project's own, or the one that ETL_INCLUDE names."""
+    return Path(os.environ.get("ETL_INCLUDE") or INCLUDE)
 
 
 class Model(BaseModel):
@@ -247,5 +254,5 @@ class Source(Model):
     @cached_property
     def suite_path(self) -> Path | None:
         """The expectation suite, or None where the source names none and has none by its own name."""
-        path = INCLUDE / "expectations" / (self.validation.suite or f"{self.source}.json")
+        path = include_folder() / "expectations" / (self.validation.suite or f"{self.source}.json")
         return path if self.validation.suite or path.exists() else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from include.etl.config import INCLUDE, Source
+from include.etl.config import Source, include_folder
 from include.etl.handover import Mode
 
 
@@ -49,7 +49,7 @@ def _how_to(source: Source) -> str:
 
 
 def _sql(source: Source) -> list[str]:
-    path = INCLUDE / "sql" / str(source.query)
+    path = include_folder() / "sql" / str(source.query)
     if not source.query or not path.exists():
         return []
     return ["", "```sql", path.read_text(encoding="utf-8").strip(), "```"]

@@ -10,7 +10,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from include.etl.config import INCLUDE, Source
+from include.etl.config import Source, include_folder
 from include.etl.engines.base import Query, Value
 from include.etl.errors import ConfigurationError
 from include.etl.handover import Window
@@ -72,7 +72,7 @@ def only_select(sql: str, dialect: str, where: str) -> None:
 
 
 def _from_template(source: Source, window: Window) -> str:
-    path = INCLUDE / "sql" / str(source.query)
+    path = include_folder() / "sql" / str(source.query)
     default = source.cursor.column if source.cursor else ""
 
     def condition(column: str = default) -> str:

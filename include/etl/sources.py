@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from include.etl.config import INCLUDE, Source
+from include.etl.config import Source, include_folder
 from include.etl.errors import ConfigurationError
 
 DEFAULTS = "_defaults.yaml"
@@ -28,14 +27,9 @@ class BrokenSource:
     error: str
 
 
-def sources_folder() -> Path:
-    """The folder of source files: include/sources, or another one named by ETL_SOURCES."""
-    return Path(os.environ.get("ETL_SOURCES") or INCLUDE / "sources")
-
-
 def load_sources(folder: Path | None = None) -> list[Source | BrokenSource]:
     """All sources of the folder in the order of their names; never raises for one broken file."""
-    paths = sorted(path for path in (folder or sources_folder()).glob("*.yaml") if not path.name.startswith("_"))
+    paths = sorted(path for path in (folder or include_folder() / "sources").glob("*.yaml") if not path.name.startswith("_"))
     loaded = [_load_or_explain(path) for path in paths]
     taken = Counter(dag_id for source in loaded if isinstance(source, Source) for dag_id in source.dag_ids.values())
     return [_refuse_taken(source, taken) for source in loaded]

@@ -26,7 +26,7 @@ from include.etl.outputs.text import TEXT, check_types, from_text, joined
 
 MAX_COLUMNS = 16_384
 MAX_SHEET_BYTES = (2 << 30) - 1  # above it a ZIP file needs an extension that makes Excel offer a repair
-PIECE_CELLS = 200_000
+PIECE_CELLS = 100_000
 PIECE_BYTES = 8 << 20
 READ_ROWS = 10_000
 
