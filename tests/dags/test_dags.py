@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def test_task_order(dags: dict[str, DAG]) -> None:
     """Nothing may be published before it has been validated and transformed."""
     for dag in dags.values():
         assert [task.task_id for task in dag.topological_sort()] == FLOW
-        for earlier, later in zip(FLOW, FLOW[1:], strict=False):
+        for earlier, later in itertools.pairwise(FLOW):
             assert later in dag.get_task(earlier).downstream_task_ids
 
 

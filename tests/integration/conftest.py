@@ -66,7 +66,7 @@ class Project:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     made = Project(tmp_path)
     (tmp_path / "sources").mkdir()
-    monkeypatch.setenv("ETL_SOURCES", str(tmp_path / "sources"))
+    monkeypatch.setenv("ETL_INCLUDE", str(tmp_path))
     monkeypatch.setenv("ETL_DATA_URI", str(tmp_path / "data"))
     uri = {"conn_type": "sqlite", "host": str(tmp_path / "clinic.db")}
     monkeypatch.setenv("AIRFLOW_CONN_CLINIC", json.dumps(uri))
@@ -83,4 +83,4 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
     made.execute(
         "CREATE TABLE visits (visit_id BIGINT, visit_date DATE, fee DECIMAL(10,2), note TEXT, updated_at TIMESTAMP)"
     )
-    yield made
+    return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
@@ -68,11 +69,11 @@ def is_wide(kind: pa.DataType) -> bool:
 
 
 def sliced(batch: pa.RecordBatch, limits: Limits) -> Iterator[pa.RecordBatch]:
-    """The batch cut into pieces that keep the limits."""
+    """The batch cut into equal pieces that keep the limits."""
     if batch.num_rows == 0:
         return
-    by_size = limits.batch_bytes * batch.num_rows // max(batch.nbytes, 1)
-    rows = max(1, min(limits.batch_rows, by_size))
+    pieces = max(math.ceil(batch.num_rows / limits.batch_rows), math.ceil(batch.nbytes / limits.batch_bytes))
+    rows = math.ceil(batch.num_rows / pieces)
     for start in range(0, batch.num_rows, rows):
         yield batch.slice(start, rows)
 

@@ -46,10 +46,14 @@ class MySqlEngine(Engine):
 
     def connect(self, driver: Driver) -> Any:
         """A new connection of the driver; also used to stop a query that runs on another one."""
+        arguments = self._arguments()
         try:
-            return driver.connect(self._arguments())
+            return driver.connect(arguments)
         except driver.Error as error:
             raise connecting(error, self) from None
+        except OSError as error:  # PyMySQL reads the TLS files before it connects
+            reason = error.strerror or "not a certificate or key"
+            raise ConfigurationError(f"{self}: the files of the connection's ssl options: {reason}") from None
 
     def _arguments(self) -> dict[str, Any]:
         """What the hook passes to its driver, except the character set: this reader decodes utf8mb4 itself."""
@@ -61,7 +65,7 @@ class MySqlEngine(Engine):
             password, port = hook.get_iam_token(conn)
         options = {key: extra[key] for key in ("ssl", "ssl_mode", "unix_socket") if extra.get(key)}
         if isinstance(options.get("ssl"), str):
-            options["ssl"] = json.loads(options["ssl"])
+            options["ssl"] = self._parsed(options["ssl"])
         return {
             **options,
             "host": conn.host or "localhost",
@@ -74,6 +78,12 @@ class MySqlEngine(Engine):
             "connect_timeout": math.ceil(self.limits.connect_timeout_s),
             "read_timeout": math.ceil(self.limits.statement_timeout_s + GRACE_S),
         }
+
+    def _parsed(self, ssl: str) -> Any:
+        try:
+            return json.loads(ssl)
+        except ValueError:
+            raise ConfigurationError(f"{self}: the connection's extra `ssl` must be a JSON object") from None
 
 
 class MySqlSession(Session):

@@ -74,7 +74,7 @@ class PyMySql:
         """Connect; a password is sent in UTF-8, as the C client does."""
         given = {key: value for key, value in arguments.items() if key not in ("ssl", "ssl_mode", "password")}
         raw: dict[str, Any] = {"conv": {}, "use_unicode": False, "cursorclass": self._cursor}
-        tls = _tls(arguments.get("ssl_mode", ""), arguments.get("ssl", {}))
+        tls = tls_options(arguments.get("ssl_mode", ""), arguments.get("ssl", {}))
         return self._client.connect(**given, **raw, ssl=tls, password=arguments["password"].encode())
 
     def flags(self, cursor: Any) -> list[int]:
@@ -94,7 +94,7 @@ class PyMySql:
         self.settle(cursor)
 
 
-def _tls(mode: str, given: dict[str, Any]) -> dict[str, Any]:
+def tls_options(mode: str, given: dict[str, Any]) -> dict[str, Any]:
     """What the C client means by `ssl_mode`, in PyMySQL's terms; it has no TLS where this is empty."""
     match mode.upper():
         case "DISABLED":

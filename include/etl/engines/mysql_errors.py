@@ -22,16 +22,17 @@ DATA = {1264, 1292, 1365, 1366, 1406, 1690, 3140, 3141, 3143, 3156}  # out of ra
 NAMES_ONLY = {1044, 1045, 1046, 1049, 1051, 1052, 1054, 1060, 1142, 1143, 1146, 1227, 1251, 1290, 1305, 1698, 1792}
 """Errors whose messages quote users and names of the database's objects, and no values."""
 
-UNKNOWN_HOST = re.compile(r"Name or service not known|nodename nor servname|No address associated|Unknown.*host")
+HOPELESS = re.compile(
+    r"Name or service not known|nodename nor servname|No address associated|Unknown.*host"
+    r"|certificate|SSL is required|not support"
+)
+"""What to look for in the text of a failed connection, beside its number: no such host, TLS that does not fit."""
 
 
 def connecting(error: Exception, engine: Engine) -> ExtractionError:
     """The error for a session that could not be opened; both drivers name the host and never the password."""
     number, text = _parts(error)
-    hopeless = UNKNOWN_HOST.search(text) or number not in TRANSIENT
-    if "SSL" in text and "certificate" in text:
-        hopeless = True
-    kind = ConfigurationError if hopeless else TransientError
+    kind = ConfigurationError if number not in TRANSIENT or HOPELESS.search(text) else TransientError
     return kind(f"{engine}: cannot connect: {text} (error {number})")
 
 

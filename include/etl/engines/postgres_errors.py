@@ -18,7 +18,7 @@ NAMES_ONLY = ("08", "0A", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", 
 HOPELESS = re.compile(
     r"authentication|does not exist|no pg_hba\.conf entry|no password supplied|permission denied|not permitted"
     r"|Name or service not known|nodename nor servname|No address associated|not known"
-    r"|certificate|SSL|sslmode|root\.crt|invalid|role ",
+    r"|certificate|SSL|invalid",
     re.IGNORECASE,
 )
 SSL_BROKEN = re.compile(r"SSL (SYSCALL error|connection has been closed)", re.IGNORECASE)
@@ -29,7 +29,8 @@ def connecting(error: psycopg2.Error, engine: Engine, password: str) -> Extracti
     text = _first_line(str(error))
     if password:
         text = text.replace(password, "***")
-    hopeless = isinstance(error, psycopg2.ProgrammingError) or (HOPELESS.search(text) and not SSL_BROKEN.search(text))
+    bare = re.sub(r'"[^"]*"', "", text)  # without names of hosts, users and databases, which can be any words
+    hopeless = isinstance(error, psycopg2.ProgrammingError) or (HOPELESS.search(bare) and not SSL_BROKEN.search(bare))
     kind = ConfigurationError if hopeless else TransientError
     return kind(f"{engine}: cannot connect: {text}")
 

@@ -38,10 +38,9 @@ class SqliteEngine(Engine):
     @contextlib.contextmanager
     def session(self) -> Iterator[SqliteSession]:
         """Open a read-only session in one transaction; all of its queries see the same state of the file."""
-        with self.errors(), contextlib.closing(self.connect()) as connection:
-            connection.execute("pragma query_only = on")
-            connection.execute("begin")
+        with contextlib.closing(self.connect()) as connection:
             session = SqliteSession(self, connection)
+            session.begin()
             try:
                 yield session
             finally:
@@ -49,9 +48,9 @@ class SqliteEngine(Engine):
 
     def connect(self) -> sqlite3.Connection:
         """A new connection to the file, opened read-only, which waits for a lock as long as for a connection."""
-        return sqlite3.connect(
-            self._uri(), uri=True, timeout=self.limits.connect_timeout_s, isolation_level=None, check_same_thread=False
-        )
+        uri, wait_s = self._uri(), self.limits.connect_timeout_s
+        with self.errors():
+            return sqlite3.connect(uri, uri=True, timeout=wait_s, isolation_level=None, check_same_thread=False)
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:
@@ -75,6 +74,12 @@ class SqliteSession(Session):
         self.engine = engine
         self.connection = connection
         self._stream = OneStream()
+
+    def begin(self) -> None:
+        """Refuse all writing, and start the transaction; the first query takes its snapshot."""
+        with self.engine.errors():
+            self.connection.execute("pragma query_only = on")
+            self.connection.execute("begin")
 
     def schema(self, query: Query) -> pa.Schema:
         """Column names and types; only columns that declare no type are looked at, in one pass over the result."""

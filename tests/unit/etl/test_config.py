@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -94,6 +94,7 @@ def test_unknown_source_suggests_the_nearest(tmp_path: Path) -> None:
         load_source("visit", tmp_path)
 
 
+@settings(deadline=None)
 @given(content=st.text(max_size=200))
 def test_no_file_content_escapes_as_another_error(tmp_path_factory: pytest.TempPathFactory, content: str) -> None:
     folder = tmp_path_factory.mktemp("sources")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from include.etl.config import Source
@@ -156,6 +156,7 @@ def test_checkpoint_of_another_cursor_column_is_refused(tmp_path: Path) -> None:
         decide(run, Parameters(), manual(), variables)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 10), min_size=1, max_size=8))
 def test_consecutive_scheduled_windows_tile_time(tmp_path_factory: pytest.TempPathFactory, missed: list[int]) -> None:
     """However many runs are missed in between, windows follow each other without gap or overlap."""

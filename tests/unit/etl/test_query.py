@@ -36,7 +36,7 @@ def source(**changes: Any) -> Source:
 @pytest.fixture
 def template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Writes include/sql/visits.sql in a folder of its own and builds from it."""
-    monkeypatch.setattr(query, "INCLUDE", tmp_path)
+    monkeypatch.setenv("ETL_INCLUDE", str(tmp_path))
     (tmp_path / "sql").mkdir()
 
     def build(text: str, window: Window = LATER, **changes: Any) -> query.Query:
