@@ -1,0 +1,47 @@
+"""Fixtures for all tests: an Airflow home of their own, and throwaway database servers."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+
+import hypothesis
+import pytest
+
+# A busy machine is no failure, and examples that failed belong into a test, not into a folder.
+hypothesis.settings.register_profile("tests", deadline=None, database=None)
+hypothesis.settings.load_profile("tests")
+
+# Airflow reads these when it is first imported, which is before any fixture runs.
+_HOME = tempfile.TemporaryDirectory(prefix="test-airflow-")
+os.environ["AIRFLOW_HOME"] = _HOME.name
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+
+from tests import servers  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[servers.DatabaseServer]:
+    """A PostgreSQL server for the whole test session; tests make and drop tables of their own."""
+    with ExitStack() as stack:
+        yield _started(stack, servers.postgres, "PostgreSQL")
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[servers.DatabaseServer]:
+    """A MariaDB server for the whole test session; tests make and drop tables of their own."""
+    with ExitStack() as stack:
+        yield _started(stack, servers.mariadb, "MariaDB")
+
+
+def _started(
+    stack: ExitStack, start: Callable[[], AbstractContextManager[servers.DatabaseServer]], name: str
+) -> servers.DatabaseServer:
+    try:
+        return stack.enter_context(start())
+    except servers.ServerMissing as missing:
+        if os.environ.get("REQUIRE_DATABASES") == "1":
+            pytest.fail(f"{name} is required: {missing}", pytrace=False)
+        pytest.skip(f"{name} IS NOT TESTED: {missing}")

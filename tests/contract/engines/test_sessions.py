@@ -1,0 +1,196 @@
+"""A session cannot write, ends in time, is seen by the DBA, and says what went wrong without data or credentials."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import sqlite3
+import time
+import traceback
+from collections.abc import Callable
+
+import pytest
+
+from include.etl.engines.base import Query
+from include.etl.errors import ConfigurationError, DataError, TransientError
+from tests import servers
+from tests.contract.engines.lab import CONN_ID, LABEL, Lab
+
+VARIABLE = f"AIRFLOW_CONN_{CONN_ID.upper()}"
+
+
+def test_the_database_itself_refuses_to_be_written(lab: Lab) -> None:
+    lab.execute("drop table if exists safe")
+    lab.execute("create table safe (a int)")
+    for sql in ("insert into safe values (1)", "drop table safe", "create table other (a int)"):
+        with lab.engine().session() as session:
+            cursor = session.connection.cursor()  # type: ignore[attr-defined]
+            with pytest.raises(Exception, match=r"(?i)read.?only"):
+                cursor.execute(sql)
+            cursor.close()
+    assert list(lab.execute("select count(*) from safe")) == [(0,)]
+
+
+def test_a_query_that_writes_is_refused(server_lab: Lab) -> None:
+    server_lab.execute("drop table if exists safe")
+    server_lab.execute("create table safe (a int)")
+    with pytest.raises(ConfigurationError):
+        server_lab.read("insert into safe values (1)")
+    with pytest.raises(ConfigurationError):
+        server_lab.read("select 1 as a; drop table safe")
+    assert list(server_lab.execute("select count(*) from safe")) == [(0,)]
+
+
+def test_the_statement_timeout_fires(lab: Lab) -> None:
+    slow = f"select count(*) as n from {lab.series(2000000)}, {lab.series(2000000, 'z')}"
+    started = time.monotonic()
+    with (
+        lab.engine(statement_timeout_s=1.0).session() as session,
+        pytest.raises(ConfigurationError, match=r"extract\.statement_timeout = 1 s"),
+    ):
+        list(session.stream(Query(slow)).batches)
+    assert 0.9 < time.monotonic() - started < 4
+
+
+def test_a_session_sees_one_state(lab: Lab) -> None:
+    lab.execute("drop table if exists moving")
+    lab.execute("create table moving (a int)")
+    if lab.kind == "sqlite":
+        lab.execute("pragma journal_mode = wal")
+    lab.execute("insert into moving values (1)")
+    with lab.engine().session() as session:
+        count = Query("select a from moving")
+        assert sum(batch.num_rows for batch in session.stream(count).batches) == 1
+        lab.execute("insert into moving values (2)")
+        assert sum(batch.num_rows for batch in session.stream(count).batches) == 1
+        with pytest.raises(ConfigurationError):
+            session.stream(Query("select a from no_such_table"))
+        assert sum(batch.num_rows for batch in session.stream(count).batches) == 1
+    assert lab.read("select a from moving").num_rows == 2
+
+
+def test_the_dba_sees_who_reads(server_lab: Lab) -> None:
+    with server_lab.engine().session() as session:
+        batches = session.stream(Query(f"select i from {server_lab.endless}")).batches
+        next(batches)
+        if server_lab.kind == "postgres":
+            seen = server_lab.execute("select query from pg_stat_activity where application_name = %s", [LABEL])
+        else:
+            like = f"/* {LABEL} */%"
+            seen = server_lab.execute("select info from information_schema.processlist where info like %s", [like])
+        assert len(seen) == 1
+        if server_lab.kind == "mysql-pymysql":
+            attributes = "select 1 from performance_schema.session_connect_attrs where attr_value = %s"
+            assert server_lab.execute(attributes, [LABEL])
+
+
+def test_a_missing_table_is_named(lab: Lab) -> None:
+    with pytest.raises(ConfigurationError, match="no_such_table") as raised:
+        lab.read("select * from no_such_table")
+    assert f"{LABEL}: connection '{CONN_ID}'" in str(raised.value)
+
+
+@pytest.mark.parametrize("sql", ["select a from", "select no_such_column", "select 'a", "not sql"])
+def test_wrong_sql_is_a_configuration_error(lab: Lab, sql: str) -> None:
+    with pytest.raises(ConfigurationError):
+        lab.read(sql)
+
+
+def test_neither_rows_nor_parameters_are_in_messages(server_lab: Lab) -> None:
+    number = {"postgres": "cast(x as integer)"}.get(server_lab.kind, "9223372036854775807 + (x is not null)")
+    bad = f"select {number} as n from (select 'patient 4711' as x) s"
+    with pytest.raises(DataError) as raised:
+        server_lab.read(bad)
+    assert "4711" not in _everything(raised.value)
+    with pytest.raises(ConfigurationError) as refused:
+        server_lab.read("select 1 :p", p="patient 4711")
+    assert "4711" not in _everything(refused.value)
+    assert b"patient 4711".hex() not in _everything(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"password": "wr0ng-s3cret"}, ConfigurationError),
+        ({"schema": "no_such_database"}, ConfigurationError),
+        ({"host": "no-such-host.invalid"}, ConfigurationError),
+        ({"port": None}, TransientError),
+    ],
+    ids=["password", "database", "host", "refused"],
+)
+def test_a_session_that_cannot_be_opened(
+    server_lab: Lab, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], kind: type[Exception]
+) -> None:
+    assert server_lab.server is not None
+    with socket.socket() as closed:  # bound and not listening: connections to it are refused
+        closed.bind(("127.0.0.1", 0))
+        changes = {name: value or closed.getsockname()[1] for name, value in changes.items()}
+        connection = {**json.loads(server_lab.server.airflow_connection), **changes}
+        monkeypatch.setenv(VARIABLE, json.dumps(connection))
+        with pytest.raises(kind, match="cannot connect") as raised, server_lab.engine().session():
+            pass
+    assert connection["password"] not in _everything(raised.value)
+
+
+def test_a_connection_as_uri(server_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert server_lab.server is not None
+    monkeypatch.setenv(VARIABLE, server_lab.server.airflow_uri)
+    assert server_lab.read("select 1 as a").num_rows == 1
+
+
+def test_sqlite_without_its_file_or_with_a_locked_one(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    if lab.kind != "sqlite":
+        return
+    (path,) = [row[2] for row in lab.execute("pragma database_list")]
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as writer:
+        writer.execute("begin exclusive")
+        with pytest.raises(TransientError, match="locked"), lab.engine(connect_timeout_s=0.1).session() as session:
+            session.stream(Query("select * from empty_table"))
+    monkeypatch.setenv(VARIABLE, '{"conn_type": "sqlite", "host": "no/such/file.db"}')
+    with pytest.raises(ConfigurationError, match="unable to open"):
+        lab.read("select 1 as a")
+
+
+@pytest.mark.parametrize(
+    ("start", "fixture"),
+    [
+        pytest.param(servers.postgres, "postgres_server", marks=pytest.mark.postgres),
+        pytest.param(servers.mariadb, "mariadb_server", marks=pytest.mark.mariadb),
+    ],
+)
+def test_a_server_that_dies_in_mid_stream(
+    start: Callable[[], object], fixture: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if request.getfixturevalue(fixture).process is None:
+        pytest.skip("the database was given from outside and is not ours to kill")
+    with start() as server:  # type: ignore[attr-defined]
+        monkeypatch.setenv(VARIABLE, server.airflow_connection)
+        lab = Lab(server.conn_type, server.execute, server)
+        with lab.engine().session() as session:
+            batches = session.stream(Query(f"select i from {lab.endless}")).batches
+            next(batches)
+            server.kill()
+            with pytest.raises(TransientError):
+                list(batches)
+
+
+def test_a_session_that_the_dba_ends(server_lab: Lab) -> None:
+    with server_lab.engine().session() as session:
+        batches = session.stream(Query(f"select i from {server_lab.endless}")).batches
+        next(batches)
+        if server_lab.kind == "postgres":
+            sql = f"select pg_terminate_backend(pid) from pg_stat_activity where application_name = '{LABEL}'"
+        else:
+            sql = f"kill {session.connection.thread_id()}"  # type: ignore[attr-defined]
+        server_lab.execute(sql)
+        with pytest.raises(TransientError):
+            list(batches)
+
+
+def _everything(error: BaseException | None) -> str:
+    """What a log would show of the error, with the errors behind it."""
+    if error is None:
+        return ""
+    behind = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "".join(traceback.format_exception_only(error)) + _everything(behind)

@@ -1,0 +1,112 @@
+"""A stream keeps its limits, and leaves nothing behind whenever it ends."""
+
+from __future__ import annotations
+
+import resource
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from include.etl.engines.base import Query
+from include.etl.errors import DataError
+from tests.contract.engines.lab import Lab
+
+MIB = 1 << 20
+
+
+def test_all_rows_come_in_order_in_bounded_batches(lab: Lab) -> None:
+    with lab.engine().session() as session:
+        stream = session.stream(Query(f"select i, 'row' as t from {lab.series(35_000)} order by i"))
+        batches = list(stream.batches)
+    assert max(batch.num_rows for batch in batches) <= 10_000
+    assert all(batch.schema == stream.schema for batch in batches)
+    assert [i for batch in batches for i in batch["i"].to_pylist()] == list(range(1, 35_001))
+
+
+def test_batches_keep_to_their_bytes(lab: Lab) -> None:
+    query = Query(f"select i, {lab.text('1000')} as t from {lab.series(5_000)}")
+    with lab.engine(batch_bytes=100_000).session() as session:
+        batches = list(session.stream(query).batches)
+    assert sum(batch.num_rows for batch in batches) == 5_000
+    assert max(batch.nbytes for batch in batches) < 110_000
+    assert len(batches) <= 110
+
+
+def test_memory_does_not_grow_with_the_result(lab: Lab) -> None:
+    """Short rows come first, so that a reader which learns its fetch size from them is caught."""
+    length = f"case when i <= 3000 then 2 else {MIB} end"
+    query = Query(f"select i, {lab.text(length)} as t from {lab.series(3_400)}")
+    with lab.engine().session() as session:
+        before = _peak_bytes(forget=True)
+        total = sum(batch.nbytes for batch in session.stream(query).batches)
+    assert total > 400 * MIB
+    assert _peak_bytes() - before < 130 * MIB
+
+
+@pytest.mark.parametrize("ending", ["close", "error", "session"])
+def test_an_early_end_is_prompt_and_leaves_nothing_behind(lab: Lab, ending: str) -> None:
+    query = Query(f"select i, 'row' as t from {lab.endless}")
+    threads = set(threading.enumerate())
+    with lab.engine().session() as session:
+        batches = session.stream(query).batches
+        next(batches)
+        started = time.monotonic()
+        if ending == "close":
+            batches.close()  # type: ignore[attr-defined]
+            assert sum(b.num_rows for b in session.stream(Query("select 1 as a")).batches) == 1
+        elif ending == "error":
+            with pytest.raises(ZeroDivisionError):
+                batches.throw(ZeroDivisionError())  # type: ignore[attr-defined]
+            assert sum(b.num_rows for b in session.stream(Query("select 1 as a")).batches) == 1
+    assert time.monotonic() - started < 5
+    assert set(threading.enumerate()) == threads
+    if ending == "session":
+        with pytest.raises(RuntimeError, match="closed before its stream"):
+            next(batches)
+
+
+def test_the_server_stops_working_after_an_early_end(server_lab: Lab) -> None:
+    with server_lab.engine().session() as session:
+        batches = session.stream(Query(f"select i from {server_lab.endless}")).batches
+        next(batches)
+        batches.close()  # type: ignore[attr-defined]
+        running = {
+            "postgres": "select 1 from pg_stat_activity where state = 'active' and query like 'copy%'",
+        }.get(server_lab.kind, "select 1 from information_schema.processlist where info like '%seq_1_to_1000000000 %'")
+        own = server_lab.execute(running.replace("select 1", "select count(*)"))
+        assert own[0][0] <= (0 if server_lab.kind == "postgres" else 1)  # MariaDB's own question is in the list
+
+
+def test_one_stream_at_a_time(lab: Lab) -> None:
+    query = Query(f"select i from {lab.series(100_000)}")
+    with lab.engine().session() as session:
+        first = session.stream(query).batches
+        next(first)
+        with pytest.raises(RuntimeError, match="one stream at a time"):
+            session.stream(query)
+        assert sum(batch.num_rows for batch in first) == 90_000
+        assert sum(batch.num_rows for batch in session.stream(query).batches) == 100_000
+
+
+def test_an_error_in_mid_stream_is_raised_and_the_session_lives(lab: Lab) -> None:
+    if lab.kind.startswith("mysql"):
+        fault = "9223372036854775807 + (i > 90000)"
+    else:
+        fault = "abs(-9223372036854775807 - (i > 90000))" if lab.kind == "sqlite" else "1 / (90001 - i)"
+    with lab.engine().session() as session:
+        with pytest.raises(DataError):
+            list(session.stream(Query(f"select {fault} as x from {lab.series(100_000)}")).batches)
+        assert sum(batch.num_rows for batch in session.stream(Query("select 1 as a")).batches) == 1
+
+
+def _peak_bytes(forget: bool = False) -> int:
+    """The most memory this process has had; on Linux, since it was last told to forget."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts bytes
+    if forget:
+        Path("/proc/self/clear_refs").write_text("5")
+    (peak,) = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+    return int(peak) * 1024

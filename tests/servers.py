@@ -1,0 +1,250 @@
+"""Throwaway database servers for tests, started from the machine's binaries on free loopback ports.
+
+    with postgres() as server:
+        server.execute("create table t (a int)")
+        monkeypatch.setenv("AIRFLOW_CONN_SOURCE", server.airflow_connection)
+
+`TEST_POSTGRES_URI` and `TEST_MYSQL_URI` (for example `mysql://user:password@host:3306/database`) name a database to
+use instead; it must be one that tests may fill and empty.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+USER, PASSWORD, DATABASE = "reader", "p@ss/w%rd:'1", "clinic"
+START_TIMEOUT_S = 60
+
+
+class ServerMissing(Exception):
+    """The machine has no binaries of this server; the message says how to get them."""
+
+
+@dataclass
+class DatabaseServer:
+    """A running server; `kill` ends it without a goodbye, as a power cut would."""
+
+    conn_type: str
+    host: str
+    port: int
+    user: str
+    password: str
+    database: str
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def airflow_connection(self) -> str:
+        """The Airflow connection as JSON, for an AIRFLOW_CONN_<ID> variable."""
+        names = {"login": self.user, "password": self.password, "schema": self.database}
+        return json.dumps({"conn_type": self.conn_type, "host": self.host, "port": self.port, **names})
+
+    @property
+    def airflow_uri(self) -> str:
+        """The same connection as a URI."""
+        login = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
+        return f"{self.conn_type}://{login}@{self.host}:{self.port}/{self.database}"
+
+    def connect(self) -> Any:
+        """A DB-API connection for writing, in autocommit; close it."""
+        if self.conn_type == "postgres":
+            import psycopg2
+
+            connection = psycopg2.connect(
+                host=self.host, port=self.port, user=self.user, password=self.password, dbname=self.database
+            )
+            connection.autocommit = True
+            return connection
+        import pymysql
+
+        return pymysql.connect(
+            host=self.host,
+            port=self.port,
+            user=self.user,
+            password=self.password.encode(),
+            database=self.database,
+            autocommit=True,
+        )
+
+    def execute(self, sql: str, parameters: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
+        """Run one statement and return its rows, if it has any."""
+        with contextlib.closing(self.connect()) as connection, connection.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            return list(cursor.fetchall()) if cursor.description else []
+
+    def kill(self) -> None:
+        """End a throwaway server at once."""
+        assert self.process is not None, "only a throwaway server can be killed"
+        self.process.kill()
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def postgres() -> Iterator[DatabaseServer]:
+    """A PostgreSQL server, or the database that TEST_POSTGRES_URI names."""
+    if os.environ.get("TEST_POSTGRES_URI"):
+        yield _from_uri("postgres", os.environ["TEST_POSTGRES_URI"], 5432)
+        return
+    bins = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    initdb, binary = (_binary([name], bins, "postgresql") for name in ("initdb", "postgres"))
+    with _home("postgres") as home:
+        (home / "password").write_text(PASSWORD)
+        shutil.chown(home / "password", *_owner("postgres"))
+        options = ["--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-sync", "--no-instructions"]
+        _run("postgres", [initdb, "-D", home / "data", "-U", USER, "--pwfile", home / "password", *options])
+        port = _free_port()
+        settings = ["fsync=off", "full_page_writes=off", "listen_addresses=127.0.0.1", "shared_buffers=32MB"]
+        server = DatabaseServer("postgres", "127.0.0.1", port, USER, PASSWORD, "postgres")
+        command = [binary, "-D", home / "data", "-k", home, "-p", str(port), *(f"-c{value}" for value in settings)]
+        with _running(server, "postgres", command, home, signal.SIGINT):
+            server.execute(f"create database {DATABASE}")
+            server.database = DATABASE
+            yield server
+
+
+@contextlib.contextmanager
+def mariadb() -> Iterator[DatabaseServer]:
+    """A MariaDB server, or the database that TEST_MYSQL_URI names."""
+    if os.environ.get("TEST_MYSQL_URI"):
+        yield _from_uri("mysql", os.environ["TEST_MYSQL_URI"], 3306)
+        return
+    places = [Path("/usr/sbin"), Path("/usr/libexec")]
+    install = _binary(["mariadb-install-db", "mysql_install_db"], places, "mariadb-server")
+    binary = _binary(["mariadbd", "mysqld"], places, "mariadb-server")
+    with _home("mysql") as home:
+        quick = [
+            "--skip-log-bin",
+            "--innodb-flush-log-at-trx-commit=0",
+            "--innodb-log-file-size=8M",
+            "--innodb-buffer-pool-size=32M",
+        ]
+        no_root = "--auth-root-authentication-method=normal"
+        _run("mysql", [install, "--no-defaults", f"--datadir={home / 'data'}", no_root, "--skip-test-db", *quick])
+        port = _free_port()
+        escaped = PASSWORD.replace("'", "''")
+        (home / "init.sql").write_text(
+            f"create database {DATABASE} character set utf8mb4;\n"
+            f"create user {USER} identified by '{escaped}';\n"
+            f"grant all on *.* to {USER};\n"
+        )
+        shutil.chown(home / "init.sql", *_owner("mysql"))
+        server = DatabaseServer("mysql", "127.0.0.1", port, USER, PASSWORD, DATABASE)
+        paths = [f"--datadir={home / 'data'}", f"--socket={home / 'socket'}", f"--init-file={home / 'init.sql'}"]
+        loopback = ["--bind-address=127.0.0.1", "--skip-name-resolve", f"--port={port}"]
+        command = [
+            binary,
+            "--no-defaults",
+            *paths,
+            *loopback,
+            *quick,
+            "--performance-schema",
+            "--innodb-flush-log-at-trx-commit=0",
+        ]
+        with _running(server, "mysql", command, home, signal.SIGTERM):
+            yield server
+
+
+@contextlib.contextmanager
+def _running(
+    server: DatabaseServer, user: str, command: Sequence[str | Path], home: Path, stop: signal.Signals
+) -> Iterator[None]:
+    """The server as a child process, stopped at the end whatever happens in between."""
+    log = home / "log"
+    with log.open("wb") as output:
+        server.process = subprocess.Popen(_as_user(user, command), stdout=output, stderr=output, cwd=home)
+    try:
+        _wait_until_ready(server, log)
+        yield
+    finally:
+        server.process.send_signal(stop)
+        try:
+            server.process.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+
+def _wait_until_ready(server: DatabaseServer, log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        try:
+            server.execute("select 1")
+        except Exception as error:
+            assert server.process is not None
+            if server.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{server.conn_type} did not start:\n{log.read_text()[-2000:]}") from error
+            time.sleep(0.05)
+        else:
+            return
+
+
+@contextlib.contextmanager
+def _home(user: str) -> Iterator[Path]:
+    """A folder that belongs to the server's user; servers refuse to run as root or to use root's folders."""
+    home = Path(tempfile.mkdtemp(prefix=f"test-{user}-"))
+    try:
+        shutil.chown(home, *_owner(user))
+        yield home
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _owner(user: str) -> tuple[int, int]:
+    if os.geteuid() != 0:
+        return os.geteuid(), os.getegid()
+    entry = pwd.getpwnam(user)
+    return entry.pw_uid, entry.pw_gid
+
+
+def _as_user(user: str, command: Sequence[str | Path]) -> list[str]:
+    """The command, as the server's own user when we are root; on Linux it dies with us even if we are killed."""
+    prefix: list[str] = []
+    if sys.platform == "linux" and shutil.which("setpriv"):
+        prefix = ["setpriv", "--pdeathsig", "KILL"]
+        if os.geteuid() == 0:
+            prefix += [f"--reuid={user}", f"--regid={user}", "--init-groups"]
+    elif os.geteuid() == 0:
+        prefix = ["runuser", "-u", user, "--"]
+    return [*prefix, *map(str, command)]
+
+
+def _run(user: str, command: Sequence[str | Path]) -> None:
+    done = subprocess.run(_as_user(user, command), capture_output=True, text=True, cwd=tempfile.gettempdir())
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+
+
+def _binary(names: Sequence[str], places: Sequence[Path], package: str) -> str:
+    path = os.pathsep.join([*map(str, places), os.environ.get("PATH", "")])
+    for name in names:
+        if found := shutil.which(name, path=path):
+            return found
+    raise ServerMissing(f"{' or '.join(names)} not found: apt-get install {package}")
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _from_uri(conn_type: str, uri: str, default_port: int) -> DatabaseServer:
+    parts = urlsplit(uri)
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    return DatabaseServer(
+        conn_type, parts.hostname or "localhost", parts.port or default_port, user, password, parts.path.strip("/")
+    )

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import math
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+
+import pytest
+
+from include.etl.engines.base import Value
+from include.etl.engines.mysql_driver import tls_options
+from include.etl.engines.mysql_sql import exact, literal, quoted
+from include.etl.engines.mysql_types import DOUBLE, FLOAT, Column
+
+
+@pytest.mark.parametrize(
+    ("value", "sql"),
+    [
+        (None, "null"),
+        (5, "5"),
+        (-5, "(-5)"),
+        (True, "1"),
+        (Decimal("1E+3"), "1000"),
+        (Decimal("-0.10"), "(-0.10)"),
+        (0.1, "1.0000000000000001e-01"),
+        ("it's", "_utf8mb4 x'69742773'"),
+        (b"\x00", "x'00'"),
+        (date(2024, 2, 29), "date'2024-02-29'"),
+        (datetime(2024, 2, 29, 1, 2, 3), "timestamp'2024-02-29 01:02:03'"),
+        (datetime(2024, 2, 29, 1, 2, 3, 4, UTC), "timestamp'2024-02-29 01:02:03.000004'"),
+        (datetime(2024, 2, 29, 1, tzinfo=timezone(timedelta(hours=5))), "timestamp'2024-02-28 20:00:00'"),
+    ],
+)
+def test_literals(value: Value, sql: str) -> None:
+    assert literal(value) == sql
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, Decimal("NaN"), "\ud800"])
+def test_what_mysql_cannot_hold(value: Value) -> None:
+    with pytest.raises(ValueError):
+        literal(value)
+
+
+def test_only_floats_are_cast() -> None:
+    double = Column("d", DOUBLE, 22, 31, False, False)
+    assert exact("select d from t", [double]) == "select d from t"
+    cast = exact("select * from t", [double, Column("a`b", FLOAT, 12, 31, False, False)])
+    assert cast == "select `d`, cast(`a``b` as double) as `a``b` from (\nselect * from t\n) _q"
+    assert quoted("a`b") == "`a``b`"
+
+
+@pytest.mark.parametrize(
+    ("mode", "given", "wanted"),
+    [
+        ("", {}, {}),
+        ("", {"ca": "ca.pem"}, {"ca": "ca.pem"}),
+        ("DISABLED", {"ca": "ca.pem"}, {}),
+        ("REQUIRED", {}, {"check_hostname": False, "verify_mode": "none"}),
+        ("VERIFY_CA", {"ca": "ca.pem"}, {"ca": "ca.pem", "verify_mode": "required", "check_hostname": False}),
+        ("verify_identity", {"ca": "ca.pem"}, {"ca": "ca.pem", "verify_mode": "required", "check_hostname": True}),
+    ],
+)
+def test_ssl_modes_of_the_c_client(mode: str, given: dict[str, str], wanted: dict[str, object]) -> None:
+    assert tls_options(mode, given) == wanted

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from include.etl.engines.base import Engine
+from include.etl.engines.sqlite import SqliteEngine
+from include.etl.engines.sqlite_types import declared_type, to_batch
+from include.etl.errors import DataError
+
+ENGINE: Engine = SqliteEngine("clinic")
+
+
+@pytest.mark.parametrize(
+    ("declared", "kind"),
+    [
+        ("decimal(10,2)", pa.decimal128(10, 2)),
+        ("NUMERIC ( 40 , 5 )", pa.decimal256(40, 5)),
+        ("decimal(5)", pa.decimal128(5, 0)),
+        ("decimal", None),
+        ("decimal(99,2)", None),
+        ("decimal(2,4)", None),
+        ("unsigned big int", pa.int64()),
+        ("int(11) unsigned", pa.int64()),
+        ("varchar(20)", pa.string()),
+        ("timestamp(6)", pa.timestamp("us")),
+        ("timestamp(6) with time zone", pa.timestamp("us", "UTC")),
+        ("Timestamp Without Time Zone", pa.timestamp("us")),
+        ("double precision", pa.float64()),
+        ("", None),
+        ("money", None),
+    ],
+)
+def test_declared_types(declared: str, kind: pa.DataType | None) -> None:
+    assert declared_type(declared) == kind
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False, places=3, min_value=-(10**11), max_value=10**11))
+def test_a_decimal_of_15_digits_survives_being_stored_as_a_real(value: Decimal) -> None:
+    schema = pa.schema([("x", pa.decimal128(15, 3))])
+    assert to_batch([(float(value),)], schema, ENGINE)["x"].to_pylist() == [value]
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_real_becomes_its_own_decimal_or_an_error(value: float) -> None:
+    schema = pa.schema([("x", pa.decimal256(76, 20))])
+    try:
+        (read,) = to_batch([(value,)], schema, ENGINE)["x"].to_pylist()
+    except DataError:
+        return
+    assert float(read) == value
