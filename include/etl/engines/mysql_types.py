@@ -17,6 +17,8 @@ DATE, DATETIME, YEAR, NEWDATE, VARCHAR, BIT, JSON, NEWDECIMAL = 10, 12, 13, 14, 
 BLOBS, VAR_STRING, STRING, GEOMETRY, VECTOR = (249, 250, 251, 252), 253, 254, 255, 242
 
 UNSIGNED_FLAG = 32
+MAX_DIGITS = 38
+"""What decimal128 holds. Wider ones are text: DuckDB, like most readers of Parquet, makes a float of a decimal256."""
 TEXT_OR_BINARY = (VARCHAR, *BLOBS, VAR_STRING, STRING)
 
 INTEGERS = {
@@ -65,7 +67,7 @@ def arrow_type(column: Column) -> pa.DataType:
 def _decimal(column: Column) -> pa.DataType:
     """The protocol gives the printed width: digits, a point when there is a scale, a sign when there may be one."""
     digits = max(1, column.width - (column.scale > 0) - (not column.unsigned), column.scale)
-    return (pa.decimal128 if digits <= 38 else pa.decimal256)(digits, column.scale)
+    return pa.decimal128(digits, column.scale) if digits <= MAX_DIGITS else pa.string()
 
 
 def to_batch(rows: Sequence[Row], columns: Sequence[Column], schema: pa.Schema, engine: Engine) -> pa.RecordBatch:

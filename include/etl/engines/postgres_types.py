@@ -14,7 +14,8 @@ from include.etl.engines.batches import to_array, unfit
 from include.etl.errors import DataError
 
 NUMERIC = 1700
-MAX_DIGITS = 76
+MAX_DIGITS = 38
+"""What decimal128 holds. Wider ones are text: DuckDB, like most readers of Parquet, makes a float of a decimal256."""
 
 TYPES = {
     16: pa.bool_(),
@@ -51,12 +52,13 @@ def _decimal(precision: int | None, scale: int | None) -> pa.DataType:
     digits = max(precision, scale) if scale >= 0 else precision - scale
     if digits > MAX_DIGITS:
         return pa.string()
-    return (pa.decimal128 if digits <= 38 else pa.decimal256)(digits, max(scale, 0))
+    return pa.decimal128(digits, max(scale, 0))
 
 
 def parse_csv(chunk: bytes, schema: pa.Schema, engine: Engine) -> pa.RecordBatch:
     """Whole rows of `copy ... (format csv)`, without a header, as one batch."""
-    printed = {field.name: pa.string() if _as_text(field.type) else field.type for field in schema}
+    # Arrow's CSV reader knows another notation of bytes than the server's.
+    printed = {field.name: pa.string() if pa.types.is_binary(field.type) else field.type for field in schema}
     reading = pc.ReadOptions(column_names=schema.names, block_size=len(chunk) + 1)
     converting = pc.ConvertOptions(
         column_types=printed,
@@ -75,16 +77,11 @@ def parse_csv(chunk: bytes, schema: pa.Schema, engine: Engine) -> pa.RecordBatch
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _as_text(kind: pa.DataType) -> bool:
-    """Whether Arrow's CSV reader has no conversion to this type, or not from the server's notation."""
-    return bool(pa.types.is_binary(kind) or pa.types.is_decimal256(kind))
-
-
 def _from_text(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
     array = column.combine_chunks()
     if pa.types.is_binary(kind):
         return pa.array([_unhex(cell) for cell in array.to_pylist()], kind)
-    return array.cast(kind) if pa.types.is_decimal256(kind) else array
+    return array
 
 
 def _unhex(cell: str | None) -> bytes | None:

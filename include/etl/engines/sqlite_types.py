@@ -21,7 +21,8 @@ from include.etl.engines.batches import Row, to_array
 from include.etl.errors import DataError
 
 DECLARED = re.compile(r"^(?P<name>[A-Z ]+?)\s*(?:\(\s*(?P<p>\d+)\s*(?:,\s*(?P<s>\d+)\s*)?\))?(?P<rest>[A-Z ]*)$")
-MAX_DIGITS = 76
+MAX_DIGITS = 38
+"""What decimal128 holds. Wider ones are text: DuckDB, like most readers of Parquet, makes a float of a decimal256."""
 EXACT_DIGITS = 15
 """Decimal digits that a REAL keeps for sure."""
 ZONED = r"\d:\d\d(:\d\d(\.\d+)?)? ?(Z|[+-]\d\d(:?\d\d)?)$"
@@ -68,9 +69,9 @@ def declared_type(declaration: str) -> pa.DataType | None:
 
 
 def _decimal(digits: int, scale: int) -> pa.DataType | None:
-    if not max(scale, 1) <= digits <= MAX_DIGITS:
+    if not max(scale, 1) <= digits:
         return None
-    return (pa.decimal128 if digits <= 38 else pa.decimal256)(digits, scale)
+    return pa.decimal128(digits, scale) if digits <= MAX_DIGITS else pa.string()
 
 
 def stored_type(name: str, storage_classes: set[str], engine: Engine) -> pa.DataType:

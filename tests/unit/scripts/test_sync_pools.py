@@ -1,10 +1,9 @@
-import json
 import os
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -41,14 +40,13 @@ def test_missing_pools_are_made_and_others_keep_their_slots(include: Path, tmp_p
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PYTHONPATH"))}
     environment |= {"AIRFLOW_HOME": str(tmp_path / "home"), "ETL_INCLUDE": str(include)}
     environment["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
-    run: Callable[..., Any] = lambda *command: subprocess.run(  # noqa: E731
-        command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    airflow, script = str(Path(sys.executable).parent / "airflow"), [sys.executable, "scripts/sync_pools.py"]
-    run(airflow, "db", "migrate")
-    run(airflow, "pools", "set", "shared", "2", "by hand")
-    assert run(*script).stdout == "pools made: a_db\n"
-    run(airflow, "pools", "export", str(tmp_path / "pools.json"))
-    slots = {name: pool["slots"] for name, pool in json.loads((tmp_path / "pools.json").read_text()).items()}
+    migrate = [str(Path(sys.executable).parent / "airflow"), "db", "migrate"]
+    subprocess.run(migrate, env=environment, capture_output=True, check=True)
+    with closing(sqlite3.connect(tmp_path / "home" / "airflow.db")) as database:
+        with database:
+            database.execute("INSERT INTO slot_pool (pool, slots, include_deferred) VALUES ('shared', 2, FALSE)")
+        script = [sys.executable, "scripts/sync_pools.py"]
+        done = subprocess.run(script, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
+        slots = dict(database.execute("SELECT pool, slots FROM slot_pool"))
+    assert done.stdout == "pools made: a_db\n"
     assert (slots["a_db"], slots["shared"]) == (5, 2)
-    assert run(*script).stdout == "pools made: none, all exist\n"
