@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,12 @@ class Stage:
         folder = self.data / "processed" / source
         return {path.relative_to(folder).as_posix() for path in folder.rglob("*-0.*")}
 
+    def errors(self, dag_id: str, run_id: str) -> str:
+        """The logs of a run's failed tasks."""
+        found = self.airflow.api.task_instances(dag_id, run_id)
+        failed = [instance for instance in found if instance["state"] == "failed"]
+        return json.dumps([self.airflow.api.task_log(dag_id, run_id, instance) for instance in failed])
+
     def error_text(self, dag_id: str, run_id: str, task_id: str) -> str:
         """What a person reads in the task's log."""
         (instance,) = [
@@ -115,7 +121,12 @@ def stage(
         run("DROP TABLE IF EXISTS visits")
         run(CREATE.replace("TIMESTAMP", "DATETIME(6)") if engine == "mysql" else CREATE)
         (folder / "sources" / f"visits_{engine}.yaml").write_text(SOURCE.format(engine=engine))
+    # Many runs at once are more than Airflow takes on SQLite; the demo has few.
+    postgres_server.execute("DROP DATABASE IF EXISTS airflow")
+    postgres_server.execute("CREATE DATABASE airflow")
+    metadata = replace(postgres_server, database="airflow").airflow_uri
     environment = {
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": metadata.replace("postgres://", "postgresql+psycopg2://", 1),
         "ETL_INCLUDE": str(folder),
         "ETL_DATA_URI": str(folder / "data"),
         "AIRFLOW_CONN_CLINIC_SQLITE": json.dumps({"conn_type": "sqlite", "host": str(database)}),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,58 +24,97 @@ def some_visits(first: int, count: int, month: str) -> list[tuple[int, str, str,
     return [(first + n, "CONSULT", f"{n}.10", f"{month}-{1 + n % 5:02d} 08:00:{n:02d}") for n in range(count)]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_first_incremental_and_repeated_run(stage: Stage, engine: str) -> None:
+@dataclass
+class Seen:
+    """What a source's folder, checkpoint and run looked like at one point of the story."""
+
+    run: dict[str, Any]
+    manifests: list[dict[str, Any]]
+    rows: list[tuple[Any, ...]]
+    files: set[str]
+    checkpoint: str | None
+
+
+def look(stage: Stage, engine: str, run: dict[str, Any]) -> Seen:
     source = f"visits_{engine}"
-    insert(stage, engine, *some_visits(0, 20, "2024-01"))
-    first = stage.trigger(source)
-    assert first["state"] == "success", stage.error_text(source, first["dag_run_id"], "extract")
-    (manifest,) = stage.manifests(source)
+    bound = stage.airflow.api.variable(f"checkpoint__{source}")
+    return Seen(run, stage.manifests(source), stage.rows(source), stage.files(source), bound)
+
+
+@pytest.fixture(scope="module")
+def story(stage: Stage) -> dict[str, dict[str, Seen]]:
+    """The same story on all engines at once: first run, a second one, the first one again, a backfill."""
+    api = stage.airflow.api
+    seen: dict[str, dict[str, Seen]] = {engine: {} for engine in ENGINES}
+
+    def all_finish(chapter: str, runs: dict[str, str]) -> None:
+        for engine, run_id in runs.items():
+            run = stage.finish(f"visits_{engine}", run_id)
+            assert run["state"] == "success", stage.errors(f"visits_{engine}", run_id)
+            seen[engine][chapter] = look(stage, engine, run)
+
+    for engine in ENGINES:
+        insert(stage, engine, *some_visits(0, 20, "2024-01"))
+        api.wait_for_dag(f"visits_{engine}")
+        api.pause(f"visits_{engine}", False)
+    first = {engine: api.trigger(f"visits_{engine}") for engine in ENGINES}
+    all_finish("first", first)
+    all_finish("second", {engine: api.trigger(f"visits_{engine}") for engine in ENGINES})
+    for engine, run_id in first.items():
+        api.clear(f"visits_{engine}", run_id)
+    all_finish("cleared", first)
+    for engine in ENGINES:
+        stage.execute[engine]("DELETE FROM visits")
+        insert(stage, engine, *some_visits(100, 20, "2024-02"))
+        api.backfill(f"visits_{engine}", "2024-02-01T02:00:00Z", "2024-02-03T02:00:00Z")
+    for engine in ENGINES:
+        runs = api.wait_until("three backfill runs", partial(backfill_runs, stage, engine), 60)
+        for run in runs:
+            all_finish("backfill", {engine: run["dag_run_id"]})
+    return seen
+
+
+def backfill_runs(stage: Stage, engine: str) -> list[dict[str, Any]]:
+    runs = [run for run in stage.airflow.api.runs(f"visits_{engine}") if run["run_type"] == "backfill"]
+    return runs if len(runs) == 3 else []
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_first_run_publishes_everything(story: dict[str, dict[str, Seen]], engine: str) -> None:
+    seen = story[engine]["first"]
+    (manifest,) = seen.manifests
     assert manifest["rows"] == {"extracted": 20, "removed": {}, "published": 20}
     assert manifest["validation"]["verdict"] == "passed"
-    assert [row[:2] for row in stage.rows(source)] == [(n, f"{n}.10") for n in range(20)]
-
-    bound = stage.airflow.api.variable(f"checkpoint__{source}")
-    assert bound is not None
-    end = manifest["window"]["end"]
-    assert end.replace("Z", "") in bound
-
-    again = stage.trigger(source)
-    assert again["state"] == "success"
-    assert [found["rows"]["published"] for found in stage.manifests(source)] == [20, 0]
-    assert len(stage.rows(source)) == 20
-
-    files, rows = stage.files(source), stage.rows(source)
-    stage.airflow.api.clear(source, first["dag_run_id"])
-    assert stage.finish(source, first["dag_run_id"])["state"] == "success"
-    assert (stage.files(source), stage.rows(source)) == (files, rows)
+    assert [row[:2] for row in seen.rows] == [(n, f"{n}.10") for n in range(20)]
+    assert seen.checkpoint is not None
+    assert json.loads(seen.checkpoint)["bound"] == manifest["window"]["end"]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_backfill_of_three_days(stage: Stage, engine: str) -> None:
-    source = f"visits_{engine}"
-    stage.execute[engine]("DELETE FROM visits")
-    insert(stage, engine, *some_visits(100, 20, "2024-02"))
-    api = stage.airflow.api
-    api.wait_for_dag(source)
-    api.pause(source, False)
-    api.backfill(source, "2024-02-01T02:00:00Z", "2024-02-03T02:00:00Z")
-    runs = [run for run in api.wait_until("backfill runs", lambda: backfill_runs(stage, source, 3), 60)]
-    for run in runs:
-        assert stage.finish(source, run["dag_run_id"])["state"] == "success"
-    published = {found["window"]["start"]: found["rows"]["published"] for found in stage.manifests(source)}
-    days = [f"2024-02-0{day}T02:00:00Z" for day in (1, 2, 3)]
-    assert [published[day] for day in days] == [4, 4, 4]
-    february = [row[0] for row in stage.rows(source) if row[0] >= 100]
+def test_second_run_publishes_only_what_is_new(story: dict[str, dict[str, Seen]], engine: str) -> None:
+    first, second = story[engine]["first"], story[engine]["second"]
+    assert [found["rows"]["published"] for found in second.manifests] == [20, 0]
+    assert second.manifests[1]["window"]["start"] == first.manifests[0]["window"]["end"]
+    assert second.rows == first.rows
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_clearing_a_run_gives_the_same_files(story: dict[str, dict[str, Seen]], engine: str) -> None:
+    second, cleared = story[engine]["second"], story[engine]["cleared"]
+    assert (cleared.files, cleared.rows, cleared.checkpoint) == (second.files, second.rows, second.checkpoint)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_backfill_reads_exactly_its_days(story: dict[str, dict[str, Seen]], engine: str) -> None:
+    seen = story[engine]["backfill"]
+    published = {found["window"]["start"]: found["rows"]["published"] for found in seen.manifests}
+    assert [published[f"2024-02-0{day}T02:00:00Z"] for day in (1, 2, 3)] == [4, 4, 4]
+    february = [row[0] for row in seen.rows if row[0] >= 100]
     assert february == sorted(n for n in range(100, 120) if (n - 100) % 5 < 3)
+    assert seen.checkpoint == story[engine]["cleared"].checkpoint
 
 
-def backfill_runs(stage: Stage, source: str, count: int) -> list[dict[str, Any]] | None:
-    runs = [run for run in stage.airflow.api.runs(source) if run["run_type"] == "backfill"]
-    return runs if len(runs) == count else None
-
-
-def test_failing_suite_publishes_nothing(stage: Stage) -> None:
+def test_failing_suite_publishes_nothing(stage: Stage, story: dict[str, dict[str, Seen]]) -> None:
     source = "visits_sqlite"
     files, bound = stage.files(source), stage.airflow.api.variable(f"checkpoint__{source}")
     insert(stage, "sqlite", (900, "CONSULT", "-5.00", "2024-03-01 08:00:00"))
