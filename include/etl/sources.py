@@ -29,7 +29,8 @@ class BrokenSource:
 
 def load_sources(folder: Path | None = None) -> list[Source | BrokenSource]:
     """All sources of the folder in the order of their names; never raises for one broken file."""
-    paths = sorted(path for path in (folder or include_folder() / "sources").glob("*.yaml") if not path.name.startswith("_"))
+    found = (folder or include_folder() / "sources").glob("*.yaml")
+    paths = sorted(path for path in found if not path.name.startswith("_"))
     loaded = [_load_or_explain(path) for path in paths]
     taken = Counter(dag_id for source in loaded if isinstance(source, Source) for dag_id in source.dag_ids.values())
     return [_refuse_taken(source, taken) for source in loaded]

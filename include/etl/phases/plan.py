@@ -12,6 +12,7 @@ from include.etl.errors import ConfigurationError
 from include.etl.handover import Mode, Plan, Window
 from include.etl.records import checkpoint, manifest
 from include.etl.records.run import Run, measured
+from include.etl.storage import Storage
 
 log = logging.getLogger("etl.plan")
 ISO = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?)?(Z|[+-]\d{2}:?\d{2})?"
@@ -60,7 +61,7 @@ def decide(run: Run, parameters: Parameters, trigger: Trigger, variables: checkp
     """
     mode = choose_mode(run.source, parameters, trigger)
     earlier = manifest.of_run(run.storage, run.source, run.run_id)
-    window = earlier.window if earlier else _window(run.source, mode, parameters, trigger, variables)
+    window = earlier.window if earlier else _window(run.source, mode, parameters, trigger, variables, run.storage)
     return Plan(
         run_id=run.run_id,
         window=window,
@@ -91,24 +92,29 @@ def choose_mode(source: Source, parameters: Parameters, trigger: Trigger) -> Mod
 
 
 def _window(
-    source: Source, mode: Mode, parameters: Parameters, trigger: Trigger, variables: checkpoint.Variables
+    source: Source,
+    mode: Mode,
+    parameters: Parameters,
+    trigger: Trigger,
+    variables: checkpoint.Variables,
+    storage: Storage,
 ) -> Window:
     if mode == "range":
         return _range(source, parameters, trigger)
     end = trigger.interval[1] if trigger.interval and trigger.scheduled else trigger.now
     if mode == "full":
+        checkpoint.parse(source, variables)  # it will be moved: one that cannot be understood is refused now
         return Window(mode="full", end=end)
     if mode == "backfill":
         if trigger.interval is None:
             raise ConfigurationError(f"source {source.source!r}: a backfill run without data interval")
         start, end = trigger.interval
         return Window(mode="backfill", start=start, end=end, read_from=start)
-    return _incremental(source, end, trigger, variables)
+    return _incremental(source, end, trigger, checkpoint.read(source, variables, storage))
 
 
-def _incremental(source: Source, end: datetime, trigger: Trigger, variables: checkpoint.Variables) -> Window:
+def _incremental(source: Source, end: datetime, trigger: Trigger, current: checkpoint.Checkpoint | None) -> Window:
     """From the checkpoint, or from the interval's start if that is earlier; without a checkpoint from the beginning."""
-    current = checkpoint.read(source, variables)
     if current is None:
         return Window(mode="incremental", end=end)
     start = min(current.bound, trigger.interval[0]) if trigger.interval and trigger.scheduled else current.bound

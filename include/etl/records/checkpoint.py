@@ -60,12 +60,23 @@ def variable_key(source: str) -> str:
     return f"checkpoint__{source}"
 
 
-def read(source: Source, variables: Variables) -> Checkpoint | None:
+def read(source: Source, variables: Variables, storage: Storage) -> Checkpoint | None:
     """The source's checkpoint, or None before its first run.
 
     Raises:
-        CheckpointError: the Variable cannot be understood, or belongs to another source or cursor.
+        CheckpointError: the Variable is gone although there was one (Airflow answers the same when it cannot reach
+            its database), cannot be understood, or belongs to another source or cursor.
     """
+    found = parse(source, variables)
+    if found is None and any(storage.folder("checkpoints", source.source).iterdir()):
+        raise CheckpointError(
+            f"{_cannot(variable_key(source.source))}: it is not there, but this source had one. {_remedy(source)}"
+        )
+    return found
+
+
+def parse(source: Source, variables: Variables) -> Checkpoint | None:
+    """What the Variable says; None where there is no such Variable. Raises CheckpointError as `read` does."""
     key = variable_key(source.source)
     text = variables.get(key)
     if text is None:
@@ -88,7 +99,7 @@ def read(source: Source, variables: Variables) -> Checkpoint | None:
 def advance(source: Source, bound: datetime, run_id: str, variables: Variables, storage: Storage) -> Checkpoint:
     """Move the checkpoint forward to `bound` and keep a copy; one that is already further stays as it is."""
     assert source.cursor is not None
-    current = read(source, variables)
+    current = parse(source, variables)
     if current is not None and current.bound >= bound:
         return current
     now = datetime.now(UTC)
@@ -107,7 +118,7 @@ def _cannot(key: str) -> str:
 def _remedy(source: Source) -> str:
     return (
         f"Nothing was read or guessed. Restore the newest file of data/checkpoints/{source.source} as the Variable's "
-        "value, or delete the Variable to extract everything again"
+        "value, or delete the Variable and run with mode full to extract everything again"
     )
 
 

@@ -6,6 +6,7 @@ Importing this package is cheap; Great Expectations, which takes seconds, is imp
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -100,6 +101,8 @@ def referenced(suite: Path) -> dict[str, list[str]]:
 
 def _quiet_import(module: str) -> Any:
     """Import what needs Great Expectations; it imports two modules of Python itself that are deprecated."""
+    # At import it logs a line for each of its hundreds of classes, and Airflow shows what a task logs.
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "module 'sre_(constants|parse)' is deprecated", DeprecationWarning)
         imported: ModuleType = import_module(module)

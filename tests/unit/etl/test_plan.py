@@ -149,6 +149,15 @@ def test_damaged_checkpoint_stops_the_run_and_says_how_to_restore(tmp_path: Path
         decide(run, Parameters(), manual(), variables)
 
 
+def test_missing_checkpoint_of_a_source_that_had_one_is_no_first_run(tmp_path: Path) -> None:
+    run, variables = Run(source(), "run", Storage(tmp_path)), Memory()
+    checkpoint.advance(source(), NOW - DAY, "earlier", variables, run.storage)
+    variables.clear()
+    with pytest.raises(CheckpointError, match=r"not there, but this source had one.*mode full"):
+        decide(run, Parameters(), manual(), variables)
+    assert decide(run, Parameters(mode="full"), manual(), variables).window.mode == "full"
+
+
 def test_checkpoint_of_another_cursor_column_is_refused(tmp_path: Path) -> None:
     run, variables = Run(source(), "run", Storage(tmp_path)), Memory()
     checkpoint.advance(source(cursor={"column": "created_at"}), NOW - DAY, "old", variables, run.storage)

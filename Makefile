@@ -1,0 +1,47 @@
+# What one types. `make` alone lists it. Works with GNU make 3.81 (macOS) and later.
+BIN := .venv/bin
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-day ui clean test databases check format lock schema
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: .venv/.ready ## Virtual environment in .venv with the locked packages; the other targets do it when needed
+
+.venv/.ready: requirements.txt scripts/setup.sh
+	@scripts/setup.sh && touch $@
+
+demo: setup ## Extract the demo's databases through a running Airflow; again: only what is new
+	@$(BIN)/python scripts/demo.py
+
+demo-day: setup ## Add a day of changes to the demo's databases
+	@$(BIN)/python scripts/demo.py day
+
+ui: setup ## Airflow with its web page on http://localhost:8080, with the demo's databases
+	@$(BIN)/python scripts/demo.py ui
+
+clean: setup ## Remove what the demo has made: .airflow, demo/data, what its sources published
+	@$(BIN)/python scripts/demo.py clean
+
+test: setup databases check ## Every check and every test
+	@$(BIN)/python -m pytest
+
+databases: ## Install PostgreSQL and MariaDB for the tests, where they are missing and it is allowed
+	@scripts/install_databases.sh
+
+check: setup ## Lint, format and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: setup ## Format the code and repair what lint can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: setup ## Compile requirements.txt from requirements.in (newest releases: make lock OPTIONS=--upgrade)
+	@$(BIN)/uv pip compile requirements.in --override requirements.override --python-version 3.11 --universal \
+		--no-header --quiet -o requirements.txt $(OPTIONS)
+
+schema: setup ## Write the JSON Schema of include/sources, with which editors complete and check
+	@$(BIN)/python scripts/write_schema.py

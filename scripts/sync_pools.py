@@ -1,0 +1,58 @@
+"""Make the Airflow pool of every database in include/sources; pools that exist keep their slots.
+
+python scripts/sync_pools.py
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from include.etl.config import Source
+from include.etl.sources import BrokenSource, load_sources
+
+SLOTS = 5
+Pools = dict[str, dict[str, Any]]
+
+
+def wanted_pools(sources: Iterable[Source | BrokenSource]) -> Pools:
+    """The pools that the sources name, in the form that `airflow pools import` reads; broken sources name none."""
+    names = sorted({source.pool_name for source in sources if isinstance(source, Source)})
+    return {name: {"slots": SLOTS, "description": f"Tasks that read {name} at the same time"} for name in names}
+
+
+def main() -> int:
+    """Command line: 0, or the status of the airflow command that failed."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "pools.json"
+        if status := _airflow("pools", "export", str(file)):
+            return status
+        existing = json.loads(file.read_text())
+        missing = {name: pool for name, pool in wanted_pools(load_sources()).items() if name not in existing}
+        file.write_text(json.dumps(missing))
+        if missing and (status := _airflow("pools", "import", str(file))):
+            return status
+    print(f"pools made: {', '.join(missing) or 'none, all exist'}")
+    return 0
+
+
+def _airflow(*arguments: str) -> int:
+    """Run the airflow command beside this Python, else the one on PATH; what it says is shown only if it fails."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    command = shutil.which("airflow", path=path) or "airflow"
+    done = subprocess.run([command, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"airflow {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}", file=sys.stderr)
+    return done.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
