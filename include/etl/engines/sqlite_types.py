@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from datetime import time
-from decimal import Decimal
+from decimal import Context, Decimal
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,8 @@ from include.etl.errors import DataError
 DECLARED = re.compile(r"^(?P<name>[A-Z ]+?)\s*(?:\(\s*(?P<p>\d+)\s*(?:,\s*(?P<s>\d+)\s*)?\))?(?P<rest>[A-Z ]*)$")
 MAX_DIGITS = 38
 """What decimal128 holds. Wider ones are text: DuckDB, like most readers of Parquet, makes a float of a decimal256."""
+WIDE = Context(prec=400)
+"""Holds every REAL and every text without rounding it."""
 EXACT_DIGITS = 15
 """Decimal digits that a REAL keeps for sure."""
 ZONED = r"\d:\d\d(:\d\d(\.\d+)?)? ?(Z|[+-]\d\d(:?\d\d)?)$"
@@ -144,7 +146,15 @@ def _times(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 
 
 def _decimals(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    return pa.array([None if value is None else _exact(value) for value in values], kind)
+    return pa.array([None if value is None else _scaled(_exact(value), kind.scale) for value in values], kind)
+
+
+def _scaled(value: Decimal, scale: int) -> Decimal:
+    """The value, if it has no more decimal places; Arrow takes one of very many for zero (seen: 7.7E-65)."""
+    exponent = value.normalize(WIDE).as_tuple().exponent
+    if not isinstance(exponent, int) or exponent < -scale:
+        raise ValueError("more decimal places than declared, or not a number")
+    return value
 
 
 def _exact(value: int | float | str) -> Decimal:
