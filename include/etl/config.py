@@ -114,6 +114,17 @@ class Extract(Model):
     """Give up connecting after this long."""
 
 
+class Split(Model):
+    """How a large read is cut into slices that tasks read side by side: ranges of a column."""
+
+    column: Column
+    """Column of the result to cut by; it should lead an index. Best the primary key, or the cursor."""
+    rows: Annotated[int, Field(ge=1_000)] = 1_000_000
+    """About this many rows a slice, by the database's own statistics."""
+    table: str | None = None
+    """Table (schema.table) whose statistics tell about the column, for a source with a `query`."""
+
+
 class Reference(Model):
     """A set of keys that rows must exist in: another source's published data, or a table of the same database."""
 
@@ -208,6 +219,8 @@ class Source(Model):
     """No scheduled data interval begins before this day."""
     pool: str | None = None
     """Airflow pool that limits parallel reads of the database; the connection's name by default."""
+    split: Split | None = None
+    """How first and full runs are read in slices, side by side; in one piece by default."""
     extract: Extract = Extract()
     """How the database is read."""
     validation: Validation = Validation()
@@ -229,6 +242,10 @@ class Source(Model):
             raise ValueError("`columns` belongs to `table`; a query names its own columns")
         if not (self.schedule.incremental or self.schedule.full):
             raise ValueError("`schedule` needs at least one of: incremental, full")
+        if self.split and not (self.table or self.split.table):
+            raise ValueError(
+                "`split` of a `query` needs `split.table`: the table whose statistics tell about the column"
+            )
         if self.cursor and self.cursor.lookback and not self.primary_key:
             raise ValueError("`cursor.lookback` needs `primary_key`: rows read twice are told apart by it")
         if self.schedule.incremental and not self.cursor:

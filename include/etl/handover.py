@@ -57,9 +57,17 @@ def _stamp(moment: datetime) -> str:
 
 
 class Slice(Handover):
-    """A part of the window that is read by one task."""
+    """A part of the window that is read by one task: rows whose `column` lies in `[start, end)`.
+
+    The slice without start holds the rows without a value too; without column it is the whole window.
+    """
 
     index: int = 0
+    column: str | None = None
+    kind: Literal["int", "Decimal", "str", "date", "datetime"] = "int"
+    """Python type of the bounds, which are written as text."""
+    start: str | None = None
+    end: str | None = None
 
 
 class Metrics(Handover):

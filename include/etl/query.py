@@ -10,10 +10,11 @@ from jinja2.sandbox import SandboxedEnvironment
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
+from include.etl import slices
 from include.etl.config import Source, include_folder
 from include.etl.engines.base import Query, Value
 from include.etl.errors import ConfigurationError
-from include.etl.handover import Window
+from include.etl.handover import Slice, Window
 
 START, END = "window_start", "window_end"
 _FORBIDDEN = (
@@ -22,8 +23,10 @@ _FORBIDDEN = (
 )  # fmt: skip
 
 
-def build(source: Source, dialect: str, window: Window, start: Value = None, end: Value = None) -> Query:
-    """The query of a run. `start` and `end` are the window's bounds in the cursor column's own type.
+def build(
+    source: Source, dialect: str, window: Window, start: Value = None, end: Value = None, part: Slice | None = None
+) -> Query:
+    """The query of a slice. `start` and `end` are the window's bounds in the cursor column's own type.
 
     Raises:
         ConfigurationError: the template is missing or wrong, is more than one SELECT, or ignores the window.
@@ -37,7 +40,8 @@ def build(source: Source, dialect: str, window: Window, start: Value = None, end
             f"{where}: the query does not use the window, so every run would read everything; "
             f"put {{{{ window('{source.cursor.column if source.cursor else 'column'}') }}}} in its WHERE clause"
         )
-    return Query(sql, {name: value for name, value in ((START, start), (END, end)) if name in names})
+    bounds = {name: value for name, value in ((START, start), (END, end)) if name in names}
+    return slices.within(Query(sql, bounds), part, dialect) if part and part.column else Query(sql, bounds)
 
 
 def keys_query(table: str, columns: list[str], dialect: str) -> Query:

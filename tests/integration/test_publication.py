@@ -214,3 +214,27 @@ def test_paths_in_manifests_are_relative(project: Project) -> None:
     result = project.run()
     assert str(project.folder) not in str(result.manifest)
     assert all(not Path(file["path"]).is_absolute() for file in result.manifest["files"])
+
+
+def test_split_reads_every_row_once_in_slices(project: Project) -> None:
+    project.execute("DROP TABLE visits")
+    project.execute(
+        "CREATE TABLE visits (visit_id INTEGER PRIMARY KEY, visit_date DATE, fee DECIMAL(10,2), note TEXT,"
+        " updated_at TIMESTAMP)"
+    )
+    project.execute(INSERT, [visit(number, FIRST + timedelta(minutes=number)) for number in range(1, 5_001)])
+    project.configure(VISITS + "split: {column: visit_id, rows: 1000}\n")
+    result = project.run()
+    assert [row[0] for row in project.rows()] == list(range(1, 5_001))
+    assert result.manifest["phases"][0]["slices"] == 5
+    assert [phase["rows"] for phase in result.manifest["phases"] if phase["phase"] == "extract"] == [1000] * 5
+
+
+def test_column_without_index_is_warned_of(project: Project, caplog: pytest.LogCaptureFixture) -> None:
+    project.execute(INSERT, some_visits(3))
+    project.run()
+    assert "column updated_at leads no index of visits" in caplog.text
+    caplog.clear()
+    project.execute("CREATE INDEX by_cursor ON visits (updated_at)")
+    project.run()
+    assert "leads no index" not in caplog.text

@@ -7,7 +7,7 @@ connection id; it takes host, credentials, extras and TLS options through the pr
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -47,12 +47,27 @@ class Stream(NamedTuple):
     batches: Iterator[pa.RecordBatch]
 
 
+class Statistics(NamedTuple):
+    """What the catalogue says of a table, without reading it; nothing where it says nothing."""
+
+    rows: int | None = None
+    """Estimated number of rows."""
+    bounds: Sequence[Value] = ()
+    """Ascending values of a column with about as many rows between each two; or just its lowest and highest."""
+    leading: frozenset[str] | None = None
+    """Columns that lead an index; None where that is not known."""
+
+
 class Session(abc.ABC):
     """An open read-only session, seeing one state of the database where the engine can give that."""
 
     @abc.abstractmethod
     def schema(self, query: Query) -> pa.Schema:
         """Column names and exact Arrow types of the result, without reading rows. Parameters may be None."""
+
+    def statistics(self, table: str, column: str) -> Statistics:  # noqa: ARG002 - for engines that know
+        """What the catalogue says of `table` (schema.table) and this column of it."""
+        return Statistics()
 
     @abc.abstractmethod
     def stream(self, query: Query) -> Stream:

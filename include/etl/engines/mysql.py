@@ -15,9 +15,10 @@ from typing import Any
 import pyarrow as pa
 from airflow.providers.mysql.hooks.mysql import MySqlHook
 
-from include.etl.engines.base import Engine, Query, Session, Stream
+from include.etl.engines.base import Engine, Query, Session, Statistics, Stream
 from include.etl.engines.batches import OneStream, Row, gather, is_wide, make_schema
 from include.etl.engines.binding import bind
+from include.etl.engines.mysql_catalog import statistics
 from include.etl.engines.mysql_driver import Driver, installed_driver
 from include.etl.engines.mysql_errors import connecting, querying
 from include.etl.engines.mysql_sql import exact, literal, quoted
@@ -116,6 +117,11 @@ class MySqlSession(Session):
         """Column names and types, as the server describes the result; no row is read."""
         return self._make_schema(self._describe(self._bind(query)))
 
+    def statistics(self, table: str, column: str) -> Statistics:
+        """Estimated rows, the ends of a column of whole numbers that leads an index, and the columns that do."""
+        self._stream.refuse_second()
+        return statistics(self._ask, table, column)
+
     def stream(self, query: Query) -> Stream:
         """Rows as the server prints them; the query starts with the first batch that is asked for."""
         sql = self._bind(query)
@@ -195,6 +201,10 @@ class MySqlSession(Session):
             self._driver.abandon(cursor)
             return
         self._driver.settle(cursor)
+
+    def _ask(self, sql: str) -> list[Row]:
+        with self._cursor(sql) as cursor:
+            return list(cursor.fetchall())
 
     def _execute(self, sql: str) -> None:
         with self._cursor(sql):

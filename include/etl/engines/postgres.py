@@ -18,9 +18,10 @@ import pyarrow as pa
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 from psycopg2.extensions import ISOLATION_LEVEL_REPEATABLE_READ, QuotedString, adapt, connection
 
-from include.etl.engines.base import Engine, Query, Session, Stream, Value
+from include.etl.engines.base import Engine, Query, Session, Statistics, Stream, Value
 from include.etl.engines.batches import OneStream, make_schema, sliced
 from include.etl.engines.binding import bind
+from include.etl.engines.postgres_catalog import statistics
 from include.etl.engines.postgres_errors import connecting, querying
 from include.etl.engines.postgres_types import arrow_type, parse_csv
 from include.etl.engines.row_pipe import RowPipe
@@ -108,6 +109,12 @@ class PostgresSession(Session):
     def schema(self, query: Query) -> pa.Schema:
         """Column names and types, as the server describes the result; no row is read."""
         return self._describe(self._bind(query))
+
+    def statistics(self, table: str, column: str) -> Statistics:
+        """Estimated rows, the column's histogram, and the columns that lead an index."""
+        self._stream.refuse_second()
+        with self._statement(), self.connection.cursor() as cursor:
+            return statistics(cursor, table, column)
 
     def stream(self, query: Query) -> Stream:
         """Rows as the server's COPY prints them; COPY starts with the first batch that is asked for."""

@@ -15,9 +15,10 @@ import pyarrow as pa
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 from airflow.providers.sqlite.hooks.sqlite import SqliteHook
 
-from include.etl.engines.base import Engine, Query, Session, Stream, Value
+from include.etl.engines.base import Engine, Query, Session, Statistics, Stream, Value
 from include.etl.engines.batches import OneStream, gather, make_schema
 from include.etl.engines.binding import bind
+from include.etl.engines.sqlite_catalog import statistics
 from include.etl.engines.sqlite_types import declared_type, stored_type, to_batch
 from include.etl.errors import ConfigurationError, DataError, ExtractionError, TransientError
 
@@ -90,6 +91,11 @@ class SqliteSession(Session):
             unknown = [name for name, kind in kinds.items() if kind is None]
             stored = self._stored(query, unknown) if unknown else {}
         return make_schema([pa.field(name, kinds[name] or stored[name]) for name, _ in declared], self.engine)
+
+    def statistics(self, table: str, column: str) -> Statistics:
+        """Rows by the highest rowid, and the ends of a column of whole numbers that leads an index."""
+        with self._running():
+            return statistics(self.connection, table, column)
 
     def stream(self, query: Query) -> Stream:
         """Rows as they are stored, fitted to the declared types; reading starts with the first batch asked for."""

@@ -34,7 +34,7 @@ def extract(run: Run, plan: Plan, part: Slice, progress: Callable[[int], None] |
         started = datetime.now(UTC)
         engine = open_source(run.source, f"moh-etl {run.source.source} {plan.run_id}")
         with engine.session() as session:
-            query = windowed(run.source, engine, session, plan.window)
+            query = windowed(run.source, engine, session, plan.window, part)
             paths = [_count(path, counter) for path in _write_parts(folder, session, query, progress or _ignore)]
         return Extracted(
             slice=part,
@@ -46,8 +46,8 @@ def extract(run: Run, plan: Plan, part: Slice, progress: Callable[[int], None] |
         )
 
 
-def windowed(source: Source, engine: Engine, session: Session, window: Window) -> Query:
-    """The run's query with the window's bounds in the cursor column's own type.
+def windowed(source: Source, engine: Engine, session: Session, window: Window, part: Slice | None = None) -> Query:
+    """The slice's query with the window's bounds in the cursor column's own type.
 
     Raises:
         ConfigurationError: a declared key or cursor column is not in the result.
@@ -61,18 +61,18 @@ def windowed(source: Source, engine: Engine, session: Session, window: Window) -
                 f"source {source.source!r}: column {name!r} comes twice, but for capital letters, in the result of "
                 f"{source.query or source.table}; give one another name (AS) in a query"
             )
-    declared = [*source.primary_key, *([source.cursor.column] if source.cursor else [])]
+    declared = [*source.primary_key, *(found.column for found in (source.cursor, source.split) if found)]
     for column in declared:
         if column not in schema.names:
             raise ConfigurationError(
-                f"source {source.source!r}: column {column!r} (primary_key or cursor) is not in the result of "
+                f"source {source.source!r}: column {column!r} (primary_key, cursor or split) is not in the result of "
                 f"{source.query or source.table}; allowed: {', '.join(schema.names)}"
             )
     if not source.cursor or window.mode == "full":
-        return unbound
+        return build(source, engine.dialect, window, part=part)
     column_type = schema.field(source.cursor.column).type
     start = cursor.bound(window.read_from, column_type, source)
-    return build(source, engine.dialect, window, start, cursor.bound(window.end, column_type, source))
+    return build(source, engine.dialect, window, start, cursor.bound(window.end, column_type, source), part)
 
 
 def _write_parts(folder: Path, session: Session, query: Query, progress: Callable[[int], None]) -> Iterator[Path]:

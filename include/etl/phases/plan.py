@@ -1,4 +1,7 @@
-"""Decides which rows a run covers: from its mode, its data interval and the checkpoint. Reads no data."""
+"""Decides which rows a run covers, from its mode, its data interval and the checkpoint, and in which slices.
+
+Of the database it asks the catalogue only.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,11 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from include.etl import slices
 from include.etl.config import Source
+from include.etl.engines import open_source
 from include.etl.errors import ConfigurationError
-from include.etl.handover import Mode, Plan, Window
+from include.etl.handover import Mode, Plan, Slice, Window
 from include.etl.records import checkpoint, manifest
 from include.etl.records.run import Run, measured
 from include.etl.storage import Storage
@@ -49,9 +54,35 @@ def plan(run: Run, parameters: Parameters, trigger: Trigger, variables: checkpoi
     """
     with measured(run, "plan") as counter:
         decided = decide(run, parameters, trigger, variables)
-        counter.facts["window"] = decided.window.model_dump(mode="json")
+        decided = decided.model_copy(update={"slices": survey(run.source, decided.window)})
+        counter.facts.update(window=decided.window.model_dump(mode="json"), slices=len(decided.slices))
         log.info("%s reads %s", run.source.source, decided.window.label)
         return decided
+
+
+def survey(source: Source, window: Window) -> list[Slice]:
+    """The window's slices, from the catalogue of the database; warns of a query that no index can serve.
+
+    Cutting pays for a read of everything, in a first or a full run; the catalogue cannot tell a later window's rows.
+    """
+    table = source.table or (source.split and source.split.table)
+    columns = [found.column for found in (source.split, source.cursor) if found]
+    if not table or not columns:
+        return [Slice()]
+    with open_source(source, f"moh-etl {source.source} plan").session() as session:
+        found = session.statistics(table, columns[0])
+    for column in columns:
+        if found.leading is not None and column not in found.leading:
+            log.warning(
+                "%s: column %s leads no index of %s: the database has to scan the whole table for every run. "
+                "Ask its administrator for an index",
+                source.source,
+                column,
+                table,
+            )
+    if not source.split or window.read_from is not None:
+        return [Slice()]
+    return slices.cut(columns[0], found, source.split.rows)
 
 
 def decide(run: Run, parameters: Parameters, trigger: Trigger, variables: checkpoint.Variables) -> Plan:

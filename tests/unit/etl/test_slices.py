@@ -1,0 +1,113 @@
+"""Slices: every row is in exactly one, whatever the keys; asked of real databases."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from datetime import date
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from include.etl import slices
+from include.etl.engines import engine_class
+from include.etl.engines.base import Query, Statistics
+from tests.servers import DatabaseServer
+
+INT64 = st.integers(-(2**63), 2**63 - 1)
+
+
+def rows_per_slice(keys: list[Any], parts: list[slices.Slice], kind: str) -> list[list[int]]:
+    """Row numbers that SQLite finds in each slice."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(f"CREATE TABLE t (number INTEGER, k {kind})")
+        connection.executemany("INSERT INTO t VALUES (?, ?)", enumerate(keys))
+        found = []
+        for part in parts:
+            query = Query("SELECT * FROM t")
+            query = slices.within(query, part, "sqlite") if part.column else query
+            found.append([row[0] for row in connection.execute(query.sql, dict(query.params))])
+    return found
+
+
+@settings(max_examples=80)
+@given(
+    keys=st.lists(st.one_of(st.none(), INT64, st.integers(-3, 3))),
+    bounds=st.lists(INT64, min_size=0, max_size=12),
+    rows=st.integers(0, 500),
+)
+def test_every_row_with_a_number_is_in_exactly_one_slice(keys: list[Any], bounds: list[int], rows: int) -> None:
+    parts = slices.cut("k", Statistics(rows, sorted(bounds)), 10)
+    found = rows_per_slice(keys, parts, "BIGINT")
+    assert sorted(number for part in found for number in part) == list(range(len(keys)))
+
+
+@settings(max_examples=80)
+@given(keys=st.lists(st.one_of(st.none(), st.text(max_size=4))), bounds=st.lists(st.text(max_size=4), max_size=12))
+def test_every_row_with_text_is_in_exactly_one_slice(keys: list[Any], bounds: list[str]) -> None:
+    keys = [key and key.replace("\0", "") for key in keys]
+    edges = sorted(
+        {bound.replace("\0", "") for bound in bounds}, key=lambda text: text.encode("utf-8", "surrogatepass")
+    )
+    parts = slices.cut("k", Statistics(100, edges), 10)
+    found = rows_per_slice(keys, parts, "TEXT")
+    assert sorted(number for part in found for number in part) == list(range(len(keys)))
+
+
+def test_slices_are_as_many_as_the_rows_ask_for() -> None:
+    assert len(slices.cut("k", Statistics(100, (1, 1_000_000)), 10)) == 10
+    assert len(slices.cut("k", Statistics(100, list(range(0, 1000, 10))), 30)) == 4
+    assert len(slices.cut("k", Statistics(10**9, (0, 10**12)), 1000)) == slices.MOST
+    assert slices.cut("k", Statistics(100, [date(2024, 1, day) for day in range(1, 20)]), 50)[1].start == "2024-01-10"
+
+
+@pytest.mark.parametrize(
+    "statistics",
+    [Statistics(), Statistics(100, ()), Statistics(None, (1, 9)), Statistics(5, (1, 9)), Statistics(99, (b"a", b"b"))],
+)
+def test_no_ground_to_cut_on_gives_one_slice(statistics: Statistics) -> None:
+    assert slices.cut("k", statistics, 10) == [slices.Slice()]
+
+
+CREATE = "CREATE TABLE cut (id BIGINT PRIMARY KEY, name VARCHAR(40), made TIMESTAMP)"
+
+
+def check_engine(server: DatabaseServer, monkeypatch: pytest.MonkeyPatch, columns: list[str]) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_CUT", server.airflow_connection)
+    engine = engine_class(server.conn_type, "cut")("cut")
+    with engine.session() as session:
+        for column in columns:
+            found = session.statistics("cut", column)
+            assert found.leading == {"id"}
+            assert found.rows is not None
+            assert 3_000 < found.rows < 7_000
+            parts = slices.cut(column, found, 1_000)
+            assert len(parts) > 1
+            numbers: list[int] = []
+            for part in parts:
+                batches = session.stream(slices.within(Query("SELECT * FROM cut"), part, engine.dialect)).batches
+                numbers += [number for batch in batches for number in batch.column("id").to_pylist()]
+            assert sorted(numbers) == list(range(5_000))
+
+
+@pytest.mark.postgres
+def test_postgres_cuts_by_histogram(postgres_server: DatabaseServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    postgres_server.execute("DROP TABLE IF EXISTS cut")
+    postgres_server.execute(CREATE)
+    postgres_server.execute(
+        "INSERT INTO cut SELECT n, CASE WHEN n % 7 > 0 THEN md5(n::text) END,"
+        " CASE WHEN n % 5 > 0 THEN timestamp '2024-01-01' + n * interval '1 hour' END FROM generate_series(0, 4999) n"
+    )
+    postgres_server.execute("ANALYZE cut")
+    check_engine(postgres_server, monkeypatch, ["id", "name", "made"])
+
+
+@pytest.mark.mariadb
+def test_mariadb_cuts_by_the_ends_of_an_index(mariadb_server: DatabaseServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    mariadb_server.execute("DROP TABLE IF EXISTS cut")
+    mariadb_server.execute(CREATE)
+    mariadb_server.execute("INSERT INTO cut SELECT seq, md5(seq), '2024-01-01' FROM seq_0_to_4999")
+    mariadb_server.execute("ANALYZE TABLE cut")
+    check_engine(mariadb_server, monkeypatch, ["id"])
