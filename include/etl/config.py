@@ -112,6 +112,8 @@ class Extract(Model):
     """The database stops the query after this long."""
     connect_timeout: Duration = timedelta(seconds=10)
     """Give up connecting after this long."""
+    require_tls: bool = False
+    """Refuse a connection to the database that is not encrypted."""
 
 
 class Split(Model):

@@ -47,5 +47,6 @@ def open_source(source: Source, label: str) -> Engine:
         batch_rows=source.extract.batch_rows,
         statement_timeout_s=source.extract.statement_timeout.total_seconds(),
         connect_timeout_s=source.extract.connect_timeout.total_seconds(),
+        require_tls=source.extract.require_tls,
     )
     return open_engine(source.conn_id, limits, label)

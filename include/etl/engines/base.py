@@ -38,6 +38,8 @@ class Limits:
     batch_bytes: int = 16 << 20
     statement_timeout_s: float = 300.0
     connect_timeout_s: float = 10.0
+    require_tls: bool = False
+    """Refuse a connection that is not encrypted."""
 
 
 class Stream(NamedTuple):
@@ -101,6 +103,13 @@ class Engine(abc.ABC):
         return ConfigurationError(
             f"{self}: the query did not end within extract.statement_timeout = {self.limits.statement_timeout_s:g} s; "
             "raise that limit, narrow the window, split it into slices, or add an index"
+        )
+
+    def not_encrypted(self) -> ConfigurationError:
+        """The error for a plain connection where `require_tls` is set."""
+        return ConfigurationError(
+            f"{self}: the connection is not encrypted, as extract.require_tls wants it; switch TLS on at the server "
+            "or correct the connection's TLS options"
         )
 
     @abc.abstractmethod

@@ -104,6 +104,8 @@ class MySqlSession(Session):
         """
         timeout_s = self.engine.limits.statement_timeout_s
         whole_s = max(1, math.ceil(timeout_s))
+        if self.engine.limits.require_tls and not self._ask("show session status like 'Ssl_cipher'")[0][1]:
+            raise self.engine.not_encrypted()
         maria = "mariadb" in str(self.connection.get_server_info()).lower()
         limit = f"max_statement_time = {timeout_s:f}" if maria else f"max_execution_time = {timeout_s * 1000:.0f}"
         self._execute(

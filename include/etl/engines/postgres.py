@@ -28,6 +28,8 @@ from include.etl.engines.row_pipe import RowPipe
 from include.etl.errors import ConfigurationError, TransientError
 
 CHUNK_BYTES = 4 << 20
+CHECKED_TLS = ("require", "verify-ca", "verify-full")
+"""Modes of libpq in which no password is sent before the line is encrypted."""
 GRACE_S = 5.0
 """How long after its own timeout the server may stay silent before the client gives up."""
 KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
@@ -64,6 +66,8 @@ class PostgresEngine(Engine):
         if conn.extra_dejson.get("iam"):
             login, password, port = hook.get_iam_token(conn)
         extras = {key: value for key, value in conn.extra_dejson.items() if key not in hook.ignored_extra_options}
+        if self.limits.require_tls and extras.get("sslmode") not in CHECKED_TLS:
+            extras["sslmode"] = "require"
         return {
             **KEEPALIVES,
             **extras,

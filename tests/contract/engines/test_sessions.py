@@ -194,3 +194,9 @@ def _everything(error: BaseException | None) -> str:
         return ""
     behind = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return "".join(traceback.format_exception_only(error)) + _everything(behind)
+
+
+def test_a_plain_connection_is_refused_where_tls_is_required(server_lab: Lab) -> None:
+    """The throwaway servers speak no TLS; what a server with TLS does is the driver's own."""
+    with pytest.raises(ConfigurationError, match=r"SSL|not encrypted"), server_lab.engine(require_tls=True).session():
+        pytest.fail("a session over a plain connection")
