@@ -233,8 +233,8 @@ class Source(Model):
     """What is published, in which formats and folders."""
     retries: Retries = Retries()
     """What happens after a transient error."""
-    memory_limit_mb: Annotated[int, Field(ge=128, le=1_048_576)] = 2048
-    """Memory that DuckDB may use in one task, in MiB."""
+    memory_limit_mb: Annotated[int, Field(ge=512, le=1_048_576)] = 2048
+    """Memory that one task may use, in MiB; what does not fit is spilled to disk."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Source:

@@ -29,7 +29,7 @@ def transform(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Transform
         raw = [run.storage.absolute(part) for slice_ in extracted for part in slice_.parts]
         read = sum(slice_.rows for slice_ in extracted)
         with duck.session(run.source.memory_limit_mb, folder / ".scratch") as connection:
-            rows = _without_duplicates(run.source, raw)
+            rows = _without_duplicates(connection, run.source, raw)
             unique = count(connection, rows)
             for number, step in enumerate(run.source.transform.steps):
                 rows = apply_step(connection, step, rows, folder / f".step-{number}.parquet")
@@ -41,25 +41,30 @@ def transform(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Transform
         return Transformed(parts=[run.storage.relative(path)], rows=published, removed=counter.facts["removed"])
 
 
-def _without_duplicates(source: Source, parts: Sequence[Path]) -> str:
-    """A query for the rows with one version per primary key: the latest by cursor, of equals the last one read.
+def _without_duplicates(connection: duckdb.DuckDBPyConnection, source: Source, parts: Sequence[Path]) -> str:
+    """A relation of the rows with one version per primary key: the latest by cursor, of equals the last one read.
 
-    Rows are compared by number, which keeps the grouping narrow. `arg_max` skips NULLs, hence the coalesce: a key
+    Most keys come once, so only those that come again are compared. `max_by` skips NULLs, hence the coalesce: a key
     whose versions have no cursor value must not vanish. A row whose key is NULL is no version of another one.
     """
+    if not source.primary_key:
+        return parquet(parts)
     keys = ", ".join(quote(column) for column in source.primary_key)
-    if not keys:
+    connection.execute(
+        f"CREATE TEMP TABLE repeated AS SELECT {keys} FROM {parquet(parts)} GROUP BY {keys} HAVING count(*) > 1"
+    )
+    if not count(connection, "repeated"):
         return parquet(parts)
     number = "((file_index::BIGINT << 40) + file_row_number)"
-    version = number
-    if source.cursor:
-        version = f"(coalesce({quote(source.cursor.column)}, '-infinity'), {number})"
-    unknown = " OR ".join(f"{quote(column)} IS NULL" for column in source.primary_key)
-    latest = f"SELECT max_by({number}, {version}) FROM {parquet(parts, numbered=True)} GROUP BY {keys}"
-    return (
-        f"(SELECT * EXCLUDE (file_row_number) FROM {parquet(parts, numbered=True)} "
-        f"WHERE {number} IN ({latest}) OR {unknown})"
+    version = f"(coalesce({quote(source.cursor.column)}, '-infinity'), {number})" if source.cursor else number
+    numbered = parquet(parts, numbered=True)
+    connection.execute(
+        f"CREATE TEMP TABLE latest AS SELECT {keys}, max_by({number}, {version}) AS _number "
+        f"FROM {numbered} SEMI JOIN repeated USING ({keys}) GROUP BY {keys}"
     )
+    same = " AND ".join(f"latest.{quote(column)} = rows.{quote(column)}" for column in source.primary_key)
+    older = f"SELECT 1 FROM latest WHERE {same} AND latest._number <> {number}"
+    return f"(SELECT * EXCLUDE (file_row_number) FROM {numbered} AS rows WHERE NOT EXISTS ({older}))"
 
 
 def _write(

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from include.etl.config import Reference, Source
+from include.etl.duck import share
 from include.etl.engines import open_source
 from include.etl.errors import ConfigurationError, ValidationFailed
 from include.etl.handover import Extracted, Plan, Validated
@@ -40,8 +41,8 @@ def check(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Validated:
         parts = [run.storage.absolute(part) for slice_ in extracted for part in slice_.parts]
         reports = run.storage.folder("reports", run.source.source, run.key)
         labels = {"run": plan.run_id, "window": plan.window.label}
-        keys = _references(run, suite)
-        verdict = validate(run.source.source, parts, suite, keys, reports, run.source.memory_limit_mb, labels)
+        keys, memory = _references(run, suite), share(run.source.memory_limit_mb)
+        verdict = validate(run.source.source, parts, suite, keys, reports, memory, labels)
         counter.facts["failed_expectations"] = [_line(failure) for failure in (*verdict.critical, *verdict.warnings)]
         return _judged(run, verdict)
 
