@@ -24,7 +24,7 @@ def report(dag_id: str, run_id: str) -> HTMLResponse:
     if dag_id not in sources:
         raise HTTPException(404, f"No source has a DAG {dag_id!r}")
     # Built from checked names: the source exists, and run_key leaves no separator in.
-    path = Storage.from_environment().root / "reports" / sources[dag_id] / run_key(run_id) / "validation.html"
+    path = Storage.from_environment().root / "reports" / sources[dag_id] / run_key(dag_id, run_id) / "validation.html"
     if not path.is_file():
         raise HTTPException(404, f"Run {run_id!r} of {dag_id!r} has no validation report (yet)")
     return HTMLResponse(path.read_text(encoding="utf-8"), headers=HEADERS)

@@ -80,7 +80,7 @@ class Runs:
         if run["state"] == "failed":
             return Outcome(source, seconds, problems=problems(self._airflow, source, run["dag_run_id"], instances))
         storage = Storage.from_environment()
-        publication = manifest.of_run(storage, load_source(source), run["dag_run_id"])
+        publication = manifest.of_run(storage, load_source(source), source, run["dag_run_id"])
         path = manifest.path_of(storage, source, publication.window) if publication else None
         return Outcome(source, seconds, publication, path)
 

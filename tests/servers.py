@@ -5,7 +5,9 @@
         monkeypatch.setenv("AIRFLOW_CONN_SOURCE", server.airflow_connection)
 
 `TEST_POSTGRES_URI` and `TEST_MYSQL_URI` (for example `mysql://user:password@host:3306/database`) name a database to
-use instead; it must be one that tests may fill and empty.
+use instead; it must be one that tests may fill and empty. SQL Server and Oracle (23 or later) have no binaries to
+start, and are tested where `TEST_MSSQL_URI` and `TEST_ORACLE_URI` name a database, the connection's extras as a query:
+`mssql://sa:password@host:1433/clinic?trust_server_certificate=yes`.
 """
 
 from __future__ import annotations
@@ -22,10 +24,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 USER, PASSWORD, DATABASE = "reader", "p@ss/w%rd:'1", "clinic"
 START_TIMEOUT_S = 60
@@ -46,18 +48,21 @@ class DatabaseServer:
     password: str
     database: str
     process: subprocess.Popen[bytes] | None = None
+    extra: dict[str, str] = field(default_factory=dict)
 
     @property
     def airflow_connection(self) -> str:
         """The Airflow connection as JSON, for an AIRFLOW_CONN_<ID> variable."""
         names = {"login": self.user, "password": self.password, "schema": self.database}
-        return json.dumps({"conn_type": self.conn_type, "host": self.host, "port": self.port, **names})
+        place = {"conn_type": self.conn_type, "host": self.host, "port": self.port}
+        return json.dumps({**place, **names, "extra": self.extra})
 
     @property
     def airflow_uri(self) -> str:
         """The same connection as a URI."""
         login = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
-        return f"{self.conn_type}://{login}@{self.host}:{self.port}/{self.database}"
+        query = f"?{urlencode(self.extra)}" if self.extra else ""
+        return f"{self.conn_type}://{login}@{self.host}:{self.port}/{self.database}{query}"
 
     def connect(self) -> Any:
         """A DB-API connection for writing, in autocommit; close it."""
@@ -69,6 +74,10 @@ class DatabaseServer:
             )
             connection.autocommit = True
             return connection
+        if self.conn_type == "mssql":
+            return self._connect_mssql()
+        if self.conn_type == "oracle":
+            return self._connect_oracle()
         import pymysql
 
         return pymysql.connect(
@@ -80,10 +89,30 @@ class DatabaseServer:
             autocommit=True,
         )
 
+    def _connect_mssql(self) -> Any:
+        import pymssql
+
+        return pymssql.connect(
+            server=self.host,
+            port=str(self.port),
+            user=self.user,
+            password=self.password,
+            database=self.database,
+            autocommit=True,
+        )
+
+    def _connect_oracle(self) -> Any:
+        import oracledb
+
+        dsn = f"{self.host}:{self.port}/{self.database}"
+        connection = oracledb.connect(user=self.user, password=self.password, dsn=dsn)
+        connection.autocommit = True
+        return connection
+
     def execute(self, sql: str, parameters: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows, if it has any."""
         with contextlib.closing(self.connect()) as connection, connection.cursor() as cursor:
-            cursor.execute(sql, parameters)
+            cursor.execute(sql, *([parameters] if parameters is not None else []))
             return list(cursor.fetchall()) if cursor.description else []
 
     def kill(self) -> None:
@@ -156,6 +185,24 @@ def mariadb() -> Iterator[DatabaseServer]:
         ]
         with _running(server, "mysql", command, home, signal.SIGTERM):
             yield server
+
+
+@contextlib.contextmanager
+def mssql() -> Iterator[DatabaseServer]:
+    """The SQL Server database that TEST_MSSQL_URI names."""
+    yield _given("mssql", "TEST_MSSQL_URI", 1433)
+
+
+@contextlib.contextmanager
+def oracle() -> Iterator[DatabaseServer]:
+    """The Oracle service that TEST_ORACLE_URI names."""
+    yield _given("oracle", "TEST_ORACLE_URI", 1521)
+
+
+def _given(conn_type: str, variable: str, port: int) -> DatabaseServer:
+    if not os.environ.get(variable):
+        raise ServerMissing(f"{variable} names no database")
+    return _from_uri(conn_type, os.environ[variable], port)
 
 
 @contextlib.contextmanager
@@ -245,6 +292,6 @@ def _free_port() -> int:
 def _from_uri(conn_type: str, uri: str, default_port: int) -> DatabaseServer:
     parts = urlsplit(uri)
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
-    return DatabaseServer(
-        conn_type, parts.hostname or "localhost", parts.port or default_port, user, password, parts.path.strip("/")
-    )
+    host, database = parts.hostname or "localhost", unquote(parts.path.strip("/"))
+    extra = dict(parse_qsl(parts.query))
+    return DatabaseServer(conn_type, host, parts.port or default_port, user, password, database, extra=extra)

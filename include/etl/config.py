@@ -7,69 +7,18 @@ module stays light, since every DAG parse does: pydantic and YAML only.
 from __future__ import annotations
 
 import os
-import re
 from datetime import date, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, available_timezones
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
-from croniter import croniter
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from include.etl.outputs import OUTPUTS
-from include.etl.transforms import TRANSFORMS
+from include.etl.config_values import Column, Cron, Duration, FileName, Format, Name, Step, Zone
 
 INCLUDE = Path(__file__).resolve().parents[1]
 """The project's own folder of sources, SQL and expectations."""
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-
-
-def _duration(value: Any) -> timedelta:
-    """`90s`, `15m`, `1h`, `2d` -> timedelta."""
-    if isinstance(value, timedelta):
-        return value
-    match = re.fullmatch(r"(\d+)\s*([smhd])", str(value))
-    if not match:
-        raise ValueError("a whole number and a unit: 90s, 15m, 1h or 2d")
-    return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
-
-
-def _cron(value: str) -> str:
-    if not croniter.is_valid(value) or len(value.split()) not in (1, 5):
-        raise ValueError("a cron expression of five fields (minute hour day month weekday) or @daily, @weekly, ...")
-    return value
-
-
-def _zone(value: str) -> str:
-    if value not in available_timezones():
-        raise ValueError("the name of a time zone, such as Asia/Singapore or UTC")
-    return value
-
-
-def _known(what: str, registry: dict[str, str]) -> AfterValidator:
-    def check(value: str) -> str:
-        if value not in registry:
-            raise ValueError(f"one of: {', '.join(registry)} ({what})")
-        return value
-
-    return AfterValidator(check)
-
-
-_DURATION_SCHEMA = {"type": "string", "pattern": "^[0-9]+ *[smhd]$", "examples": ["90s", "15m", "1h", "2d"]}
-Duration = Annotated[timedelta, BeforeValidator(_duration), WithJsonSchema(_DURATION_SCHEMA)]
-Cron = Annotated[str, AfterValidator(_cron)]
-Zone = Annotated[str, AfterValidator(_zone)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-Column = Annotated[str, Field(min_length=1, max_length=128)]
-Format = Annotated[
-    str, _known("outputs/__init__.py", OUTPUTS), WithJsonSchema({"type": "string", "enum": list(OUTPUTS)})
-]
-Step = Annotated[
-    str, _known("transforms/__init__.py", TRANSFORMS), WithJsonSchema({"type": "string", "enum": list(TRANSFORMS)})
-]
-# A file name inside its folder: no separators, so that no YAML can point outside the project.
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 
 
 def include_folder() -> Path:
@@ -174,7 +123,7 @@ class Output(Model):
     """What is published."""
 
     formats: Annotated[list[Format], Field(min_length=1)]
-    """File formats; each is written for every partition."""
+    """File formats, each once; each is written for every partition."""
     partition_by: Column | None = None
     """Published name of the date column that names the Hive folders (column=2025-01-31); no folders without it."""
 
@@ -199,7 +148,7 @@ class Source(Model):
     """Team that answers for this source."""
     contact: str = ""
     """Mail address or channel of the people to ask."""
-    tags: list[str] = Field(default_factory=list)
+    tags: list[Annotated[str, Field(min_length=1, max_length=100)]] = Field(default_factory=list)
     """Tags of the DAG."""
     conn_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
     """Airflow connection of the database; its type says which engine reads it."""
@@ -244,6 +193,10 @@ class Source(Model):
             raise ValueError("`columns` belongs to `table`; a query names its own columns")
         if not (self.schedule.incremental or self.schedule.full):
             raise ValueError("`schedule` needs at least one of: incremental, full")
+        if len(set(self.output.formats)) < len(self.output.formats):
+            raise ValueError("`output.formats` names a format twice")
+        if self.cursor and self.cursor.column in self.transform.types:
+            raise ValueError("`transform.types` cannot convert the cursor column; convert it in a query")
         if self.split and not (self.table or self.split.table):
             raise ValueError(
                 "`split` of a `query` needs `split.table`: the table whose statistics tell about the column"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -28,7 +28,28 @@ def bound(moment: datetime | None, column: pa.DataType, source: Source) -> Value
     if pa.types.is_date(column):
         return local.date()
     if pa.types.is_timestamp(column):
-        return moment if column.tz else local.replace(tzinfo=None)
+        return moment if column.tz else _never_back(local)
     raise ConfigurationError(
         f"source {source.source!r}: cursor.column: {source.cursor.column!r} is {column}; allowed: a timestamp or a date"
     )
+
+
+def _never_back(local: datetime) -> datetime:
+    """The local time without its zone, but never one that the clock will show again.
+
+    When clocks are set back an hour comes twice, and a row of the second one looks like one of the first. So in the
+    first the bound stays where the hour begins; what the first holds is read when the second has passed.
+    """
+    naive = local.replace(tzinfo=None)
+    if local.fold or not _twice(local):
+        return naive
+    begin = local.replace(second=0, microsecond=0)
+    while _twice(begin - timedelta(minutes=1)):
+        begin -= timedelta(minutes=1)
+    return begin.replace(tzinfo=None)
+
+
+def _twice(local: datetime) -> bool:
+    """Whether clocks show this time twice."""
+    first, second = local.replace(fold=0).utcoffset(), local.replace(fold=1).utcoffset()
+    return first is not None and second is not None and first > second

@@ -38,8 +38,11 @@ def build_dags(source: Source | BrokenSource) -> list[DAG]:
     """One DAG per schedule entry; for a broken source one whose only task fails with the reason."""
     if isinstance(source, BrokenSource):
         return [_broken(source)]
-    entries: list[tuple[Mode, str]] = [("incremental", "incremental"), ("full", "full")]
-    return [_build(source, mode) for mode, entry in entries if entry in source.dag_ids]
+    modes: list[Mode] = ["incremental", "full"]
+    try:
+        return [_build(source, mode) for mode in modes if mode in source.dag_ids]
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must not hide the other sources
+        return [_broken(BrokenSource(source.source, f"{source.source}.yaml: {type(error).__name__}: {error}"))]
 
 
 def _build(source: Source, mode: Mode) -> DAG:
@@ -107,6 +110,12 @@ def _wire(source: Source, mode: Mode) -> None:
 
         context = get_current_context()
         params = context["params"]
+        unknown = sorted(set(context["dag_run"].conf or {}) - set(params))
+        if unknown:
+            allowed = ", ".join(params)
+            raise ConfigurationError(
+                f"source {source.source!r}: parameter {unknown[0]!r} is unknown; allowed: {allowed}"
+            )
         known = {name: params[name] for name in ("mode", "start", "end", "last_n_days", "reason") if name in params}
         planned = phase(_run(source), Parameters(**known), _trigger(mode), AirflowVariables())
         # Tasks can be mapped over a return value only, so the plan itself goes under a key of its own.
@@ -162,7 +171,8 @@ def _run(source: Source) -> Run:
     from include.etl.records.run import Run
     from include.etl.storage import Storage
 
-    return Run(source, get_current_context()["run_id"], Storage.from_environment())
+    dag_run = get_current_context()["dag_run"]
+    return Run(source, dag_run.run_id, Storage.from_environment(), dag_run.dag_id)
 
 
 def _trigger(mode: Mode) -> Trigger:

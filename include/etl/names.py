@@ -28,9 +28,10 @@ def published_names(source: Source, columns: Sequence[str]) -> dict[str, str]:
                 f"source {source.source!r}: transform: column {column!r} does not exist; allowed: {', '.join(columns)}"
             )
     names = {column: published_name(source, column) for column in columns}
-    taken = [*names.values(), *METADATA]
+    # DuckDB, like many readers, does not tell capital letters from small ones.
+    taken = [name.casefold() for name in (*names.values(), *METADATA)]
     for column, name in names.items():
-        if taken.count(name) > 1:
+        if taken.count(name.casefold()) > 1:
             raise ConfigurationError(
                 f"source {source.source!r}: column {column!r} would be published as {name!r}, which another column "
                 "is called too; give it a name of its own under transform.rename"

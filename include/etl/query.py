@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import sqlglot
@@ -61,6 +62,8 @@ def predicate(column: str, window: Window) -> str:
 
 def only_select(sql: str, dialect: str, where: str) -> None:
     """Refuse anything but one SELECT that neither writes nor locks; read with the dialect's own grammar."""
+    if dialect == "mysql" and re.search(r"/\*M?!", sql):
+        raise ConfigurationError(f"{where}: a comment that MySQL executes (/*! ... */); allowed: plain comments")
     try:
         statements = [statement for statement in sqlglot.parse(sql, dialect=dialect) if statement is not None]
     except SqlglotError as error:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,7 +17,19 @@ from include.etl.config import Source, include_folder
 from include.etl.errors import ConfigurationError
 
 DEFAULTS = "_defaults.yaml"
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten times as fast, and in every wheel
+_Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten times as fast, and in every wheel
+
+
+class _Loader(_Safe):  # type: ignore[misc]
+    """A safe loader that refuses a key given twice, of which YAML's own takes the last in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} comes twice", node.start_mark)
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        return found
 
 
 @dataclass(frozen=True)
@@ -29,8 +42,8 @@ class BrokenSource:
 
 def load_sources(folder: Path | None = None) -> list[Source | BrokenSource]:
     """All sources of the folder in the order of their names; never raises for one broken file."""
-    found = (folder or include_folder() / "sources").glob("*.yaml")
-    paths = sorted(path for path in found if not path.name.startswith("_"))
+    found = (folder or include_folder() / "sources").iterdir()
+    paths = sorted(path for path in found if path.suffix in (".yaml", ".yml") and not path.name.startswith("_"))
     loaded = [_load_or_explain(path) for path in paths]
     taken = Counter(dag_id for source in loaded if isinstance(source, Source) for dag_id in source.dag_ids.values())
     return [_refuse_taken(source, taken) for source in loaded]
@@ -57,10 +70,19 @@ def _load_or_explain(path: Path) -> Source | BrokenSource:
     try:
         return _load(path)
     except ConfigurationError as error:
-        return BrokenSource(path.stem, str(error))
+        return BrokenSource(_dag_id(path), str(error))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must not hide the other sources
+        return BrokenSource(_dag_id(path), f"{path.name}: cannot be read: {type(error).__name__}: {error}")
+
+
+def _dag_id(path: Path) -> str:
+    """The file's name as far as it can be a DAG's."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", path.stem)[:200] or "_"
 
 
 def _load(path: Path) -> Source:
+    if path.suffix != ".yaml":
+        raise ConfigurationError(f"{path.name}: file name ends in {path.suffix!r}; allowed: '.yaml'")
     merged = _merge(_read(path.parent / DEFAULTS), _read(path))
     try:
         source = Source.model_validate(merged)
@@ -75,7 +97,7 @@ def _read(path: Path) -> dict[str, Any]:
     if path.name == DEFAULTS and not path.exists():
         return {}
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506 - both are safe loaders
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a safe loader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -105,8 +127,13 @@ def _explain(path: Path, error: ValidationError) -> Iterator[str]:
             yield f"{path.name}: {key}: missing; this key is required"
         else:
             allowed = issue["msg"].removeprefix("Value error, ")
-            shown = "" if isinstance(issue["input"], dict) else f" {issue['input']!r};"
+            shown = "" if isinstance(issue["input"], dict) else f" {_shown(issue['input'])};"
             yield f"{path.name}: {key}:{shown} allowed: {allowed}"
+
+
+def _shown(value: Any) -> str:
+    """The value, unless it looks like a connection's address with a password in it."""
+    return "(not shown: it looks like a credential)" if re.search(r"://[^/]*@", str(value)) else repr(value)
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
@@ -125,7 +152,9 @@ def _types(annotation: Any) -> list[type]:
 
 
 def _refuse_taken(source: Source | BrokenSource, taken: Counter[str]) -> Source | BrokenSource:
-    double = [dag_id for dag_id in getattr(source, "dag_ids", {}).values() if taken[dag_id] > 1]
+    if isinstance(source, BrokenSource):
+        return replace(source, source=f"{source.source}_broken") if taken[source.source] else source
+    double = [dag_id for dag_id in source.dag_ids.values() if taken[dag_id] > 1]
     if not double:
         return source
     message = f"{source.source}.yaml: DAG id {double[0]!r} is also another source's; rename one of the two"

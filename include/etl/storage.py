@@ -20,13 +20,13 @@ from include.etl.errors import ConfigurationError, StorageError
 
 DATA_URI = "ETL_DATA_URI"
 FOLDER_MODE, FILE_MODE = 0o750, 0o640
-Area = Literal["raw", "interim", "processed", "reports", "runs", "checkpoints"]
+Area = Literal["raw", "interim", "staging", "processed", "reports", "runs", "checkpoints"]
 
 
-def run_key(run_id: str) -> str:
-    """A run id as a folder name: readable, without separators, distinct for distinct ids."""
+def run_key(dag_id: str, run_id: str) -> str:
+    """A run as a folder name: readable, without separators. Two DAGs of a source may have runs of the same id."""
     readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", run_id).strip(".-")[:80]
-    return f"{readable}-{hashlib.sha256(run_id.encode()).hexdigest()[:8]}"
+    return f"{readable}-{hashlib.sha256(f'{dag_id}/{run_id}'.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,11 @@ class Storage:
     def lock(self, source: str) -> Iterator[None]:
         """Only one publication of a source at a time, also across processes; waits for the other to end."""
         path = self.folder("processed", source) / ".lock"
-        with path.open("a") as handle:
+        try:
+            handle = path.open("a")
+        except OSError as error:
+            raise StorageError(f"file {path}: {error.strerror}") from error
+        with handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 
@@ -155,5 +159,8 @@ def sha256(path: Path) -> str:
 
 def remove_folder(path: Path) -> None:
     """Remove a folder of temporary files; one that is not there is fine."""
-    if path.exists():
-        shutil.rmtree(path)
+    try:
+        if path.exists():
+            shutil.rmtree(path)
+    except OSError as error:
+        raise StorageError(f"folder {path}: {error.strerror}") from error

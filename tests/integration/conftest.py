@@ -28,11 +28,28 @@ output: {formats: [parquet], partition_by: visit_date}
 
 
 @dataclass
+class Memory:
+    """Airflow Variables in memory."""
+
+    variables: dict[str, str]
+
+    def get(self, key: str) -> str | None:
+        return self.variables.get(key)
+
+    def set(self, key: str, value: str, description: str) -> None:
+        self.variables[key] = value
+
+
+@dataclass
 class Project:
     """Where the test's sources and data lie, and what its checkpoints hold."""
 
     folder: Path
     variables: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def memory(self) -> Memory:
+        return Memory(self.variables)
 
     @property
     def published(self) -> Path:
@@ -71,14 +88,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
     uri = {"conn_type": "sqlite", "host": str(tmp_path / "clinic.db")}
     monkeypatch.setenv("AIRFLOW_CONN_CLINIC", json.dumps(uri))
 
-    class Memory:
-        def get(self, key: str) -> str | None:
-            return made.variables.get(key)
-
-        def set(self, key: str, value: str, description: str) -> None:
-            made.variables[key] = value
-
-    monkeypatch.setattr(runner, "CommandLineVariables", Memory)
+    monkeypatch.setattr(runner, "CommandLineVariables", lambda: made.memory)
     made.configure()
     made.execute(
         "CREATE TABLE visits (visit_id BIGINT, visit_date DATE, fee DECIMAL(10,2), note TEXT, updated_at TIMESTAMP)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,17 @@ import pandas as pd
 import pytest
 
 from include.etl import storage
-from include.etl.errors import ConfigurationError, DataError
-from include.etl.phases import load as load_phase
+from include.etl.errors import ConfigurationError, DataError, StorageError
+from include.etl.handover import Plan, Slice, Validated
+from include.etl.phases.extract import extract
+from include.etl.phases.load import load
+from include.etl.phases.plan import Parameters, Trigger, plan
+from include.etl.phases.transform import transform
+from include.etl.publication import journal
+from include.etl.records.checkpoint import Checkpoint
+from include.etl.records.run import Run
+from include.etl.sources import load_source
+from include.etl.storage import Storage
 from tests.integration.conftest import VISITS, Project
 
 INSERT = "INSERT INTO visits VALUES (?, ?, ?, ?, ?)"
@@ -56,12 +65,12 @@ def utc_offset() -> timedelta:
 def test_no_new_rows_publish_a_valid_empty_result(project: Project) -> None:
     project.execute(INSERT, some_visits(5))
     project.run()
-    moved = project.variables["checkpoint__visits"]
+    first = Checkpoint.model_validate_json(project.variables["checkpoint__visits"])
     result = project.run()
     assert result.manifest["rows"]["published"] == 0
     assert result.to_arrow().num_rows == 0
     assert len(result.paths) == 1
-    assert project.variables["checkpoint__visits"] != moved
+    assert result.publication.window.start == first.bound
     assert pd.read_parquet(project.published).shape[0] == 5
 
 
@@ -162,17 +171,17 @@ def test_stopped_at_any_file_the_next_try_completes(
         return call
 
     with monkeypatch.context() as patch:
-        patch.setattr(load_phase, "publish", dying(storage.publish))
-        patch.setattr(load_phase, "_remove", dying(load_phase._remove))
-        patch.setattr(load_phase.manifest, "write_json", dying(storage.write_json))
+        patch.setattr(journal, "publish", dying(storage.publish))
+        patch.setattr(journal, "_remove", dying(journal._remove))
+        patch.setattr(journal, "write_json", dying(storage.write_json))
         try:
             project.run(**asked)
         except Stopped:
             assert {row[0] for row in project.rows()} == set(range(20))
-    project.run(**asked)
+    project.run(**(asked if step % 2 else {"start": "2024-01-01T20:00:00Z", "end": "2024-01-01T21:00:00Z"}))
     assert [row[0] for row in project.rows()] == list(range(20))
-    assert sum(note == "corrected" for _, note in project.rows("visit_id, note")) == 10
-    assert not [path for path in project.published.iterdir() if path.name.startswith(".staging")]
+    assert sum(note == "corrected" for _, note in project.rows("visit_id, note")) in ((10,) if step % 2 else (0, 10))
+    assert not list((project.folder / "data" / "staging").glob("*/*"))
 
 
 def test_partition_column_must_be_a_date(project: Project) -> None:
@@ -238,3 +247,91 @@ def test_column_without_index_is_warned_of(project: Project, caplog: pytest.LogC
     project.execute("CREATE INDEX by_cursor ON visits (updated_at)")
     project.run()
     assert "leads no index" not in caplog.text
+
+
+def test_two_dags_of_a_source_with_one_run_id_do_not_meet(project: Project) -> None:
+    """The nightly and the weekly run that start at the same moment have the same run id."""
+    project.execute(INSERT, some_visits(20))
+    now = datetime.now(UTC)
+    made: dict[str, tuple[Run, Plan]] = {}
+    for dag_id, mode in (("visits_full", "full"), ("visits", "incremental")):
+        run = Run(load_source("visits"), "scheduled__1", Storage.from_environment(), dag_id)
+        made[dag_id] = run, plan(run, Parameters(mode=mode), Trigger(now), project.memory)
+    assert made["visits"][1].window.mode == "incremental"
+    read = {dag_id: [extract(run, planned, Slice())] for dag_id, (run, planned) in made.items()}
+    for dag_id, (run, planned) in made.items():
+        interim = transform(run, planned, read[dag_id])
+        load(run, planned, read[dag_id], Validated(verdict="no suite"), interim, project.memory)
+    assert [row[0] for row in project.rows()] == list(range(20))
+
+
+def test_full_run_keeps_what_was_published_after_it_had_read(project: Project) -> None:
+    project.execute(INSERT, some_visits(10))
+    project.run()
+    run = Run(load_source("visits"), "full", Storage.from_environment())
+    planned = plan(run, Parameters(mode="full"), Trigger(datetime.now(UTC)), project.memory)
+    read = [extract(run, planned, Slice())]
+    project.execute(INSERT, [visit(77, FIRST)])
+    project.run(start="2024-01-01", end="2024-01-02T00:00:00Z")
+    interim = transform(run, planned, read)
+    load(run, planned, read, Validated(verdict="no suite"), interim, project.memory)
+    assert [row[0] for row in project.rows()] == [*range(10), 77]
+
+
+def test_another_key_asks_for_a_full_run_which_then_works(project: Project) -> None:
+    project.execute(INSERT, some_visits(10))
+    project.run()
+    project.configure(
+        VISITS.replace("primary_key: [visit_id]", "primary_key: [visit_id, fee]")
+        + "transform: {rename: {visit_id: number}}\n"
+    )
+    with pytest.raises(ConfigurationError, match="run once with mode full"):
+        project.run(start="2024-01-01", end="2024-01-02T00:00:00Z")
+    project.run(mode="full")
+    assert len(project.rows("number")) == 10
+
+
+def test_published_file_that_is_missing_is_an_error(project: Project) -> None:
+    project.execute(INSERT, some_visits(10))
+    for path in project.run().paths:
+        path.unlink()
+    with pytest.raises(StorageError, match="is gone, which the manifest"):
+        project.run(start="2024-01-01", end="2024-01-02T00:00:00Z")
+
+
+def test_full_disk_leaves_nothing_behind(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.execute(INSERT, some_visits(10))
+    project.run()
+    before = project.files()
+
+    def full(*_: Any) -> None:
+        raise StorageError("file x: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "write_json", full)
+        with pytest.raises(StorageError, match="No space left"):
+            project.run(mode="full")
+    assert project.files() == before
+    assert not list((project.folder / "data" / "staging").glob("*/*"))
+
+
+def test_keys_that_trimming_makes_equal_are_refused(project: Project) -> None:
+    project.execute("DROP TABLE visits")
+    project.execute("CREATE TABLE visits (visit_id TEXT, visit_date DATE, updated_at TIMESTAMP)")
+    project.execute("INSERT INTO visits VALUES (?, '2024-01-01', '2024-01-01 08:00:00')", [("A",), ("A ",)])
+    with pytest.raises(DataError, match="1 primary keys come twice after trimming"):
+        project.run()
+
+
+@pytest.mark.parametrize("name", ["file_index", "File_Row_Number"])
+def test_column_names_that_duckdb_keeps_are_refused(project: Project, name: str) -> None:
+    project.execute(f"ALTER TABLE visits ADD COLUMN {name} BIGINT")
+    with pytest.raises(ConfigurationError, match="DuckDB keeps for itself"):
+        project.run()
+
+
+def test_unknown_type_names_the_key(project: Project) -> None:
+    project.execute(INSERT, some_visits(3))
+    project.configure(VISITS + "transform: {types: {note: INTEGERR}}\n")
+    with pytest.raises(ConfigurationError, match=r"transform.types.note: 'INTEGERR'; allowed"):
+        project.run()

@@ -12,6 +12,8 @@ ENGINES = {
     "sqlite": "include.etl.engines.sqlite:SqliteEngine",
     "postgres": "include.etl.engines.postgres:PostgresEngine",
     "mysql": "include.etl.engines.mysql:MySqlEngine",
+    "mssql": "include.etl.engines.mssql:MsSqlEngine",
+    "oracle": "include.etl.engines.oracle:OracleEngine",
 }
 
 

@@ -14,6 +14,8 @@ from include.etl.errors import ConfigurationError, DataError
 
 BYTES_PER_VALUE = 16
 """What a number or a date is taken to weigh in a batch."""
+LOB_BYTES = 1 << 20
+"""What a value of a type without a maximum length is taken to weigh before one was seen."""
 
 Row = Sequence[Any]
 
@@ -76,6 +78,25 @@ def sliced(batch: pa.RecordBatch, limits: Limits) -> Iterator[pa.RecordBatch]:
     rows = math.ceil(batch.num_rows / pieces)
     for start in range(0, batch.num_rows, rows):
         yield batch.slice(start, rows)
+
+
+def joined(batches: Iterable[pa.RecordBatch], limits: Limits) -> Iterator[pa.RecordBatch]:
+    """Small batches put together, as many as the limits allow; one that is too large by itself stays as it is."""
+    waiting: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch in batches:
+        if waiting and (rows + batch.num_rows > limits.batch_rows or size + batch.nbytes > limits.batch_bytes):
+            yield pa.concat_batches(waiting)
+            waiting, rows, size = [], 0, 0
+        waiting.append(batch)
+        rows, size = rows + batch.num_rows, size + batch.nbytes
+    if waiting:
+        yield pa.concat_batches(waiting)
+
+
+def rows_at_once(widths: Iterable[int], limits: Limits) -> int:
+    """How many rows to fetch in one go, by the most bytes that each column of a row may take."""
+    return max(1, min(limits.batch_rows, limits.batch_bytes // max(1, sum(widths))))
 
 
 class OneStream:

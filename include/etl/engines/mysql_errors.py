@@ -18,6 +18,8 @@ TRANSIENT = {
     1317, 1412,  # query killed, table changed since the snapshot
     2002, 2003, 2006, 2012, 2013, 2014, 2026, 2027, 2055,  # the client: cannot connect, connection lost
 }  # fmt: skip
+SIGNALS = {1643, 1644}
+"""What a routine raises with SIGNAL, with any text it likes."""
 DATA = {1264, 1292, 1365, 1366, 1406, 1690, 3140, 3141, 3143, 3156}  # out of range, division, bad text, bad JSON
 NAMES_ONLY = {1044, 1045, 1046, 1049, 1051, 1052, 1054, 1060, 1142, 1143, 1146, 1227, 1251, 1290, 1305, 1698, 1792}
 """Errors whose messages quote users and names of the database's objects, and no values."""
@@ -60,4 +62,6 @@ def _parts(error: Exception) -> tuple[int, str]:
 
 def _scrubbed(number: int, text: str) -> str:
     """The text without what can be a value; a syntax error quotes the query, parameters included."""
+    if number in SIGNALS:
+        return "a routine of the database raised an error"
     return text if number in NAMES_ONLY else re.sub(r"'.*'", "'...'", text, flags=re.DOTALL)

@@ -11,8 +11,11 @@ from include.etl.errors import ConfigurationError, DataError, ExtractionError, T
 
 # Classes and codes of SQLSTATE: connection lost, transaction rolled back, resources, intervention, I/O; then locks.
 TRANSIENT = ("08", "40", "53", "57", "58", "55P03", "25P03", "25P04")
-NAMES_ONLY = ("08", "0A", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58")
-"""Classes whose messages quote names of the database's objects, and no values."""
+NAMES_ONLY = {
+    "25006", "28000", "28P01", "3D000", "3F000", "40001", "40P01", "42501", "42601", "42702", "42703", "42704", "42803",
+    "42804", "42883", "42P01", "42P09", "53200", "53300", "55P03", "57014", "57P01", "57P02", "57P03",
+}  # fmt: skip
+"""Errors of the server itself whose messages quote names of the database's objects, and no values."""
 
 # Without a session there is no SQLSTATE, only text; what is not listed here may pass (refused, starting up, timeout).
 HOPELESS = re.compile(
@@ -52,15 +55,18 @@ def _kind(state: str) -> type[ExtractionError]:
 
 
 def _message(error: psycopg2.Error, state: str) -> str:
-    """The server's primary message with everything removed that can be a value."""
+    """The server's primary message where it can hold no value; otherwise only what kind of error it is.
+
+    A function of the database can raise any message under any code; the context tells that it was one. A message
+    about a setting quotes its name, which can come from a column.
+    """
     text = _first_line(error.diag.message_primary or "")
+    written_by_a_function = "function" in (error.diag.context or "")
+    if written_by_a_function or state not in NAMES_ONLY or text.startswith("unrecognized configuration parameter"):
+        return f"the server reports {type(error).__name__}"
     if state == "42601":  # a syntax error quotes the token it met, which may be a parameter
         return re.sub(r"\"[^\"]*['\d][^\"]*\"", '"..."', text)
-    if state.startswith(NAMES_ONLY):
-        return re.sub(r"'[^']*'", "'...'", text)
-    if state.startswith("P0"):
-        return "a function of the database raised an error"
-    return re.sub(r"([\"']).*\1", '"..."', text)
+    return re.sub(r"'[^']*'", "'...'", text)
 
 
 def _first_line(text: str) -> str:

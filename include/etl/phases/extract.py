@@ -22,6 +22,8 @@ from include.etl.storage import publish, seal
 
 ROW_GROUP_ROWS, ROW_GROUP_BYTES = 131_072, 64 << 20
 PART_ROWS = 2_000_000
+RESERVED = {"file_index", "file_row_number", "filename"}
+"""Columns that DuckDB adds to those of a Parquet file, by which transform tells rows apart."""
 
 
 def extract(run: Run, plan: Plan, part: Slice, progress: Callable[[int], None] | None = None) -> Extracted:
@@ -61,6 +63,11 @@ def windowed(source: Source, engine: Engine, session: Session, window: Window, p
                 f"source {source.source!r}: column {name!r} comes twice, but for capital letters, in the result of "
                 f"{source.query or source.table}; give one another name (AS) in a query"
             )
+    for name in RESERVED & set(folded):
+        raise ConfigurationError(
+            f"source {source.source!r}: column {name!r} has a name that DuckDB keeps for itself; give it "
+            "another one (AS) in a query"
+        )
     declared = [*source.primary_key, *(found.column for found in (source.cursor, source.split) if found)]
     for column in declared:
         if column not in schema.names:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,12 +18,12 @@ from include.etl.config import Source
 from include.etl.errors import ConfigurationError
 from include.etl.handover import Extracted, Loaded, Plan, Transformed, Validated, Window
 from include.etl.names import published_name
-from include.etl.publication import files
+from include.etl.publication import files, journal
 from include.etl.publication.overlap import Change, Overlap
 from include.etl.records import checkpoint, manifest
 from include.etl.records.manifest import ColumnType, Manifest, PublishedFile, Rows
 from include.etl.records.run import Run, measured, summary
-from include.etl.storage import make_folder, publish, remove_folder, sync_folder
+from include.etl.storage import make_folder, remove_folder
 
 _PACKAGES = ("apache-airflow", "duckdb", "great-expectations", "pandas", "pyarrow")
 
@@ -43,29 +44,49 @@ def load(
     """
     with measured(run, "load") as counter, run.storage.lock(run.source.source):
         folder = manifest.published_folder(run.storage, run.source.source)
-        # The lock is held, so whatever lies there is of a publication that was stopped.
-        staging = folder / ".staging"
-        remove_folder(staging)
+        staging = run.storage.folder("staging", run.source.source)
+        journal.finish(staging, folder)  # of a publication that was stopped, whoever's it was
         make_folder(staging)
-        interim = run.storage.absolute(transformed.parts[0])
-        interim, new, changes = _stage(run, plan.window, interim, folder, staging)
-        _put_in_place(folder, plan.window, staging, new, changes)
-        written = _describe(run, plan, extracted, validated, transformed, interim, new)
-        _update_others(run, changes)
-        path = manifest.write(run.storage, written)
-        remove_folder(staging)
+        try:
+            written = _prepare(run, plan, extracted, validated, transformed, folder, staging)
+        except BaseException:
+            remove_folder(staging)
+            raise
+        journal.finish(staging, folder)
         moved = _move_checkpoint(run, plan, variables)
-        counter.rows, counter.bytes = written.rows.published, sum(file.bytes for file in new)
-        counter.facts.update(files=len(new), manifest=run.storage.relative(path), checkpoint=moved)
-        return Loaded(
-            manifest=run.storage.relative(path), rows=written.rows.published, files=len(new), checkpoint=moved
-        )
+        path = run.storage.relative(folder / manifest.path_of(plan.window))
+        counter.rows, counter.bytes = written.rows.published, sum(file.bytes for file in written.files)
+        counter.facts.update(files=len(written.files), manifest=path, checkpoint=moved)
+        return Loaded(manifest=path, rows=written.rows.published, files=len(written.files), checkpoint=moved)
+
+
+def _prepare(
+    run: Run,
+    plan: Plan,
+    extracted: Sequence[Extracted],
+    validated: Validated,
+    transformed: Transformed,
+    folder: Path,
+    staging: Path,
+) -> Manifest:
+    """Everything that takes time, away from readers' eyes; ends with the journal, which makes it certain."""
+    read_at = min(slice_.extracted_at for slice_ in extracted)
+    interim = run.storage.absolute(transformed.parts[0])
+    interim, new, changes = _stage(run, plan.window, read_at, interim, folder, staging)
+    written = _describe(run, plan, extracted, validated, transformed, interim, new)
+    manifests = {**_others(changes), manifest.path_of(plan.window): written.model_dump(mode="json")}
+    renames = {f"new/{file.path}": file.path for file in new}
+    renames |= {f"rewritten/{change.new.path}": change.new.path for change in changes if change.new}
+    removals = [change.old.path for change in changes if not change.new]
+    removals += _stale(run, plan.window, {file.path for file in new})
+    journal.write(staging, journal.Journal(renames=renames, removals=removals, manifests=manifests))
+    return written
 
 
 def _stage(
-    run: Run, window: Window, interim: Path, folder: Path, staging: Path
+    run: Run, window: Window, read_at: datetime, interim: Path, folder: Path, staging: Path
 ) -> tuple[Path, list[PublishedFile], list[Change]]:
-    """Everything that takes time, away from readers' eyes: the new files, and others' files without those rows."""
+    """The new files, and others' files without those rows."""
     source = run.source
     schema = files.published_schema(interim)
     key, cursor = [_kept(source, column, schema) for column in source.primary_key], None
@@ -73,49 +94,31 @@ def _stage(
         cursor = _kept(source, source.cursor.column, schema)
     others = [found for found in manifest.current(run.storage, source.source) if found.window.name != window.name]
     with duck.session(source.memory_limit_mb, staging / ".scratch") as connection:
-        overlap = Overlap(connection, source, window, folder, others, key, cursor, interim)
+        overlap = Overlap(connection, source, window, read_at, folder, others, key, cursor, interim)
         interim = overlap.without_published(staging / "interim.parquet")
         new = files.write(source, window, interim, staging / "new", cursor)
         return interim, new, overlap.changes(interim, staging / "rewritten")
 
 
-def _put_in_place(
-    folder: Path, window: Window, staging: Path, new: Sequence[PublishedFile], changes: Sequence[Change]
-) -> None:
-    """Only renames and removals. New rows appear before old copies go: a reader never misses a row."""
-    for file in new:
-        publish(staging / "new" / file.path, folder / file.path)
-    for change in changes:
-        if change.new:
-            publish(staging / "rewritten" / change.new.path, folder / change.new.path)
-        else:
-            _remove(folder / change.old.path)
-    expected = {folder / file.path for file in new}
-    for path in [*folder.glob(f"{window.name}-*"), *folder.glob(f"*=*/{window.name}-*")]:
-        if path not in expected:
-            _remove(path)
+def _stale(run: Run, window: Window, new: set[str]) -> list[str]:
+    """Files of an earlier publication of the same window that this one does not replace by its own."""
+    found = [one for one in manifest.current(run.storage, run.source.source) if one.window.name == window.name]
+    return [file.path for one in found for file in one.files if file.path not in new]
 
 
-def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    sync_folder(path.parent)
-    if "=" in path.parent.name and not any(path.parent.iterdir()):
-        path.parent.rmdir()
-
-
-def _update_others(run: Run, changes: Sequence[Change]) -> None:
-    """Other publications' manifests say what is left of them; one that is left without files goes."""
+def _others(changes: Sequence[Change]) -> dict[str, dict[str, Any] | None]:
+    """Other publications' manifests, saying what is left of them; one that is left without files goes."""
+    manifests: dict[str, dict[str, Any] | None] = {}
     for name in dict.fromkeys(change.manifest.window.name for change in changes):
         mine = [change for change in changes if change.manifest.window.name == name]
         old, replaced = mine[0].manifest, {change.old.path: change.new for change in mine}
         left = [new for file in old.files if (new := replaced.get(file.path, file)) is not None]
         first = old.files[0].format
         gone = sum(f.rows for f in old.files if f.format == first) - sum(f.rows for f in left if f.format == first)
-        if left:
-            update = {"files": left, "replaced_later": old.replaced_later + gone}
-            manifest.write(run.storage, old.model_copy(update=update))
-        else:
-            _remove(manifest.path_of(run.storage, old.source, old.window))
+        update = {"files": left, "replaced_later": old.replaced_later + gone}
+        content = old.model_copy(update=update).model_dump(mode="json") if left else None
+        manifests[manifest.path_of(old.window)] = content
+    return manifests
 
 
 def _describe(
@@ -136,6 +139,7 @@ def _describe(
         source=source.source,
         window=plan.window,
         bound=plan.bound,
+        dag_id=run.dag_id,
         run_id=run.run_id,
         reason=plan.reason,
         triggered_by=plan.triggered_by,

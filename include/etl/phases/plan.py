@@ -91,7 +91,7 @@ def decide(run: Run, parameters: Parameters, trigger: Trigger, variables: checkp
     A run that has published before (it was cleared) gets its old window again, and so replaces its own files.
     """
     mode = choose_mode(run.source, parameters, trigger)
-    earlier = manifest.of_run(run.storage, run.source, run.run_id)
+    earlier = manifest.of_run(run.storage, run.source, run.dag_id, run.run_id)
     window = earlier.window if earlier else _window(run.source, mode, parameters, trigger, variables, run.storage)
     return Plan(
         run_id=run.run_id,
@@ -104,7 +104,7 @@ def decide(run: Run, parameters: Parameters, trigger: Trigger, variables: checkp
 
 def choose_mode(source: Source, parameters: Parameters, trigger: Trigger) -> Mode:
     """The mode a run has: as asked for, else as its parameters imply, else as the DAG is scheduled."""
-    ranged = [name for name in ("start", "end", "last_n_days") if getattr(parameters, name) not in (None, "")]
+    ranged = [name for name in ("start", "end", "last_n_days") if getattr(parameters, name) is not None]
     allowed: list[Mode] = ["incremental", "full", "range"] if source.cursor else ["full"]
     asked = parameters.mode or ("range" if ranged else None)
     if asked is None:
@@ -132,7 +132,7 @@ def _window(
 ) -> Window:
     if mode == "range":
         return _range(source, parameters, trigger)
-    end = trigger.interval[1] if trigger.interval and trigger.scheduled else trigger.now
+    end = trigger.interval[1] if trigger.interval and trigger.scheduled else _whole_second(trigger.now)
     if mode == "full":
         checkpoint.parse(source, variables)  # it will be moved: one that cannot be understood is refused now
         return Window(mode="full", end=end)
@@ -156,7 +156,7 @@ def _incremental(source: Source, end: datetime, trigger: Trigger, current: check
 
 
 def _range(source: Source, parameters: Parameters, trigger: Trigger) -> Window:
-    end = _moment(source, "end", parameters.end) if parameters.end else trigger.now
+    end = _moment(source, "end", parameters.end) if parameters.end is not None else _whole_second(trigger.now)
     if parameters.last_n_days is not None:
         start = _days_ago(source, parameters.last_n_days, trigger.now)
     else:
@@ -170,7 +170,7 @@ def _range(source: Source, parameters: Parameters, trigger: Trigger) -> Window:
 
 def _days_ago(source: Source, days: int, now: datetime) -> datetime:
     """Midnight, in the source's time zone, that many days ago: whole days, and today so far."""
-    if not 1 <= days <= 36_500:
+    if not isinstance(days, int) or not 1 <= days <= 36_500:
         raise _refused(source, "last_n_days", days, "a whole number from 1 to 36500")
     day = now.astimezone(source.zone).date() - timedelta(days=days)
     return datetime(day.year, day.month, day.day, tzinfo=source.zone).astimezone(UTC)
@@ -183,9 +183,14 @@ def _moment(source: Source, name: str, text: str) -> datetime:
         raise _refused(source, name, text, allowed)
     try:
         moment = datetime.fromisoformat(text.strip())
-    except ValueError:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=source.zone)).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise _refused(source, name, text, allowed) from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=source.zone)).astimezone(UTC)
+
+
+def _whole_second(moment: datetime) -> datetime:
+    """The second that has ended: a row written later in the running one may bear its very beginning as cursor."""
+    return moment.replace(microsecond=0)
 
 
 def _bound(window: Window, trigger: Trigger) -> str:

@@ -12,9 +12,9 @@ import duckdb
 from include.etl import duck
 from include.etl.config import Source
 from include.etl.duck import count, parquet, quote, text
-from include.etl.errors import ConfigurationError, DataError
+from include.etl.errors import ConfigurationError, DataError, StorageError
 from include.etl.handover import METADATA, Extracted, Plan, Transformed
-from include.etl.names import published_names
+from include.etl.names import published_name, published_names
 from include.etl.records.run import Run, measured
 from include.etl.storage import publish, seal
 from include.etl.transforms import apply_step
@@ -29,16 +29,47 @@ def transform(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Transform
         raw = [run.storage.absolute(part) for slice_ in extracted for part in slice_.parts]
         read = sum(slice_.rows for slice_ in extracted)
         with duck.session(run.source.memory_limit_mb, folder / ".scratch") as connection:
+            _check_types(connection, run.source)
+            if count(connection, parquet(raw)) != read:
+                raise StorageError(f"source {run.source.source!r}: the raw parts of run {run.run_id} have changed")
             rows = _without_duplicates(connection, run.source, raw)
             unique = count(connection, rows)
             for number, step in enumerate(run.source.transform.steps):
                 rows = apply_step(connection, step, rows, folder / f".step-{number}.parquet")
             path = _write(connection, run, plan, rows, folder, min(slice_.extracted_at for slice_ in extracted))
             published = count(connection, parquet([path]))
+            _check_keys(connection, run.source, path)
         counter.rows, counter.bytes = read, path.stat().st_size
         removed = {"older version or duplicate": read - unique, "own transformation": unique - published}
         counter.facts["removed"] = {why: count for why, count in removed.items() if count}
         return Transformed(parts=[run.storage.relative(path)], rows=published, removed=counter.facts["removed"])
+
+
+def _check_types(connection: duckdb.DuckDBPyConnection, source: Source) -> None:
+    """Refuse declared types that DuckDB does not have, before any work is done."""
+    for column in source.transform.types:
+        try:
+            connection.sql(f"SELECT NULL::{_type(source, column)}").fetchall()
+        except duckdb.Error:
+            raise _no_type(source, column) from None
+
+
+def _check_keys(connection: duckdb.DuckDBPyConnection, source: Source, path: Path) -> None:
+    """Refuse to publish a key twice: trimming, conversions and own steps can make different keys one."""
+    names = [quote(published_name(source, column)) for column in source.primary_key]
+    if not names:
+        return
+    known, keys = " AND ".join(f"{name} IS NOT NULL" for name in names), ", ".join(names)
+    try:
+        again = f"(SELECT 1 FROM {parquet([path])} WHERE {known} GROUP BY {keys} HAVING count(*) > 1)"
+        found = count(connection, again)
+    except duckdb.BinderException:
+        return  # a step has removed the key column; load says so with the columns there are
+    if found:
+        raise DataError(
+            f"source {source.source!r}: {found} primary keys come twice after trimming, conversions and own steps; "
+            "they were different in the source"
+        )
 
 
 def _without_duplicates(connection: duckdb.DuckDBPyConnection, source: Source, parts: Sequence[Path]) -> str:
@@ -106,10 +137,15 @@ def _type(source: Source, column: str) -> str:
     """The declared type; only what a type can look like reaches the SQL."""
     declared = source.transform.types[column]
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_ ]*(\(\d+(, *\d+)?\))?", declared):
-        raise ConfigurationError(
-            f"source {source.source!r}: transform.types.{column}: {declared!r}; allowed: a DuckDB type"
-        )
+        raise _no_type(source, column)
     return declared
+
+
+def _no_type(source: Source, column: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"source {source.source!r}: transform.types.{column}: {source.transform.types[column]!r}; allowed: a type of "
+        "DuckDB, such as DATE, INTEGER, VARCHAR or DECIMAL(10,2), of at most 38 digits"
+    )
 
 
 def _not_convertible(connection: duckdb.DuckDBPyConnection, source: Source, rows: str) -> DataError:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from include.etl.config import Reference, Source
+from include.etl.config import Reference
 from include.etl.duck import share
 from include.etl.engines import open_source
 from include.etl.errors import ConfigurationError, ValidationFailed
@@ -18,7 +18,6 @@ from include.etl.publication import files
 from include.etl.query import keys_query
 from include.etl.records import manifest
 from include.etl.records.run import Run, measured
-from include.etl.storage import Storage
 from include.etl.validation import Failure, Verdict, referenced, validate
 from include.etl.validation import Reference as Keys
 
@@ -85,8 +84,8 @@ def _references(run: Run, suite: Path) -> list[Keys]:
 
 def _keys(run: Run, name: str, reference: Reference, columns: Sequence[str]) -> Keys:
     if reference.source:
-        return Keys(name, _published(run.storage, run.source, reference.source, columns))
-    path = run.storage.folder("interim", run.source.source, f"{run.key}-references") / f"{name}.parquet"
+        return Keys(name, _published(run, reference.source, columns))
+    path = _folder(run) / f"{name}.parquet"
     engine = open_source(run.source, f"moh-etl {run.source.source} reference {name}")
     with engine.session() as session:
         stream = session.stream(keys_query(str(reference.table), reference.columns, engine.dialect))
@@ -94,14 +93,18 @@ def _keys(run: Run, name: str, reference: Reference, columns: Sequence[str]) -> 
     return Keys(name, [path])
 
 
-def _published(storage: Storage, source: Source, other: str, columns: Sequence[str]) -> list[Path]:
+def _folder(run: Run) -> Path:
+    return run.storage.folder("interim", run.source.source, f"{run.key}-references")
+
+
+def _published(run: Run, other: str, columns: Sequence[str]) -> list[Path]:
     """Parquet files with another source's published rows; made from its other formats where it has no Parquet."""
-    found = manifest.current(storage, other)
+    found = manifest.current(run.storage, other)
     if not found:
         raise ConfigurationError(
-            f"source {source.source!r}: reference source {other!r} has not published anything yet; run it first"
+            f"source {run.source.source!r}: reference source {other!r} has not published anything yet; run it first"
         )
-    folder, paths = manifest.published_folder(storage, other), []
+    folder, paths = manifest.published_folder(run.storage, other), []
     for publication in found:
         wanted = "parquet" if any(file.format == "parquet" for file in publication.files) else None
         first = wanted or publication.files[0].format
@@ -109,8 +112,7 @@ def _published(storage: Storage, source: Source, other: str, columns: Sequence[s
             if wanted and publication.partition_by not in columns:
                 paths.append(folder / file.path)
                 continue
-            name = f"{publication.window.name}-{number}.parquet"
-            path = storage.folder("interim", source.source, f"reference-{other}") / name
+            path = _folder(run) / f"{other}-{publication.window.name}-{number}.parquet"
             reader = files.read(folder, publication, file)
             _write(path, reader.schema, reader)
             paths.append(path)

@@ -3,13 +3,12 @@
 - Rows that the lookback read again and that stand in another publication are left out of the new one.
 - Rows of the window itself that stand in another publication (a backfill or range over extracted days) are taken out
   of that one: the copy that was read last is the one that stays.
-- A full extraction replaces all that was published before it, up to its bound. Rows that a run published meanwhile
-  with later cursor values stay.
+- A full extraction replaces all that had been extracted when it began to read. Rows that another run has extracted
+  since then stay.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -22,12 +21,11 @@ import pyarrow.parquet as pq
 from include.etl import cursor as cursors
 from include.etl.config import Source
 from include.etl.duck import count, parquet, quote, text
+from include.etl.errors import ConfigurationError, StorageError
 from include.etl.handover import METADATA, Window
 from include.etl.publication import files
 from include.etl.publication.files import cursor_text
 from include.etl.records.manifest import Manifest, PublishedFile
-
-log = logging.getLogger("etl.load")
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,7 @@ class Overlap:
     connection: duckdb.DuckDBPyConnection
     source: Source
     window: Window
+    read_at: datetime
     folder: Path
     others: Sequence[Manifest]
     key: list[str]
@@ -60,8 +59,6 @@ class Overlap:
         before = f"{quote(self.cursor)} < {self._bound(self.window.start)}"
         found = False
         for manifest, file in self._touching(read_from, start):
-            if not (self.folder / file.path).exists():
-                continue
             self._register(manifest, file)
             table = "CREATE TEMP TABLE published AS" if not found else "INSERT INTO published"
             self.connection.execute(f"{table} SELECT {self._version} FROM other WHERE {before}")
@@ -71,9 +68,8 @@ class Overlap:
         new = (
             f"SELECT * FROM {parquet([self.interim])} AS mine WHERE NOT ({before} AND EXISTS ({self._in('published')}))"
         )
-        self.connection.execute(
-            f"COPY ({new}{self._order()}) TO {text(str(result))} (FORMAT parquet, COMPRESSION zstd)"
-        )
+        order = self._order(self.source.output.partition_by, self.key)
+        self.connection.execute(f"COPY ({new}{order}) TO {text(str(result))} (FORMAT parquet, COMPRESSION zstd)")
         return result
 
     def changes(self, interim: Path, staging: Path) -> list[Change]:
@@ -86,18 +82,16 @@ class Overlap:
         return [change for change in found if change is not None]
 
     def _change(self, manifest: Manifest, file: PublishedFile, interim: Path, staging: Path) -> Change | None:
-        if not (self.folder / file.path).exists():
-            # An earlier try of this publication was stopped after it removed the file.
-            log.warning("%s: file %s of publication %s is gone", self.source.source, file.path, manifest.window.name)
+        full = self.window.mode == "full"
+        if full and manifest.published_at <= self.read_at:
             return Change(manifest, file, None)
-        if self.window.mode == "full" and self._older(file):
-            return Change(manifest, file, None)
+        if full and not self._comparable(manifest):
+            return None
         self._register(manifest, file)
         self.connection.execute(f"CREATE OR REPLACE TEMP VIEW fresh AS SELECT * FROM {parquet([interim])}")
         gone = f"EXISTS ({self._in('fresh', 'other')})"
-        if self.window.mode == "full" and self.cursor:
-            value = f"other.{quote(self.cursor)}"
-            gone = f"({gone} OR {value} IS NULL OR {value} < {self._bound(self.window.end)})"
+        if full:
+            gone = f"({gone} OR other._extracted_at <= TIMESTAMPTZ '{self.read_at.isoformat()}')"
         elif self.window.start is not None and self.cursor:
             gone = f"({gone} AND other.{quote(self.cursor)} >= {self._bound(self.window.start)})"
         self.connection.execute(f"CREATE OR REPLACE TEMP TABLE kept AS SELECT * FROM other WHERE NOT {gone}")
@@ -106,14 +100,17 @@ class Overlap:
             return None
         if left == 0:
             return Change(manifest, file, None)
-        kept = self.connection.sql(f"SELECT * FROM kept{self._order()}").to_arrow_reader(files.BATCH_ROWS)
+        order = self._order(manifest.partition_by, manifest.key)
+        kept = self.connection.sql(f"SELECT * FROM kept{order}").to_arrow_reader(files.BATCH_ROWS)
         exact = pa.RecordBatchReader.from_batches(files.schema_of(manifest), _cast(kept, files.schema_of(manifest)))
         return Change(manifest, file, files.rewrite(manifest, file, exact, staging))
 
-    def _older(self, file: PublishedFile) -> bool:
-        """Whether a full extraction has read every row of the file again."""
-        end = self._text(self.window.end)
-        return self.cursor is None or end is None or (file.cursor_max or "") < end
+    def _comparable(self, manifest: Manifest) -> bool:
+        """Whether the other publication has the columns that tell versions apart, of the same types."""
+        mine, theirs = pq.read_schema(self.interim), files.schema_of(manifest)
+        return all(
+            name in theirs.names and theirs.field(name).type == mine.field(name).type for name in self._columns()
+        )
 
     def _touching(self, start: str | None, end: str | None) -> Iterator[tuple[Manifest, PublishedFile]]:
         """Files of others that may hold rows with a cursor value in [start, end), or with none if start is None."""
@@ -125,6 +122,16 @@ class Overlap:
 
     def _register(self, manifest: Manifest, file: PublishedFile) -> None:
         """Make a published file's rows the table `other`."""
+        if not self._comparable(manifest):
+            raise ConfigurationError(
+                f"source {self.source.source!r}: key, cursor or columns have changed since {manifest.window.name} was "
+                "published, so that its rows cannot be compared; run once with mode full, which replaces everything"
+            )
+        if not (self.folder / file.path).exists():
+            raise StorageError(
+                f"file {self.folder / file.path} is gone, which the manifest of {manifest.window.name} lists; "
+                "restore it from a backup, or run once with mode full"
+            )
         reader = files.read(self.folder, manifest, file)
         self.connection.register("published_file", reader)
         self.connection.execute("CREATE OR REPLACE TEMP TABLE other AS SELECT * FROM published_file")
@@ -144,8 +151,9 @@ class Overlap:
         same = " AND ".join(f"{row}.{quote(c)} IS NOT DISTINCT FROM t.{quote(c)}" for c in self._columns())
         return f"SELECT 1 FROM {table} AS t WHERE {same}"
 
-    def _order(self) -> str:
-        order = [name for name in (self.source.output.partition_by, *self.key) if name]
+    @staticmethod
+    def _order(partition: str | None, key: Sequence[str]) -> str:
+        order = [name for name in (partition, *key) if name]
         return f" ORDER BY {', '.join(quote(name) for name in order)}" if order else ""
 
     def _value(self, moment: datetime | None) -> date | datetime | None:

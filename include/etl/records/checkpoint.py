@@ -105,9 +105,9 @@ def advance(source: Source, bound: datetime, run_id: str, variables: Variables, 
     now = datetime.now(UTC)
     moved = Checkpoint(source=source.source, cursor=source.cursor.column, bound=bound, run_id=run_id, updated_at=now)
     content = moved.model_dump(mode="json")
-    write_json(storage.folder("checkpoints", source.source) / f"{now:%Y%m%dT%H%M%S.%fZ}.json", content)
     description = f"{source.source}: everything before `bound` is published. Edit only to re-extract or to skip."
     variables.set(variable_key(source.source), json.dumps(content, indent=2), description)
+    write_json(storage.folder("checkpoints", source.source) / f"{now:%Y%m%dT%H%M%S.%fZ}.json", content)
     return moved
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from include.etl.config import Source
+from include.etl.errors import StorageError
 from include.etl.handover import Handover, Moment, Window
-from include.etl.storage import Storage, make_folder, read_json, write_json
+from include.etl.storage import Storage, read_json
 
 FOLDER = "_manifests"
 
@@ -52,6 +53,7 @@ class Manifest(Handover):
     source: str
     window: Window
     bound: str
+    dag_id: str
     run_id: str
     reason: str = ""
     triggered_by: str = ""
@@ -80,22 +82,19 @@ def published_folder(storage: Storage, source: str) -> Path:
     return storage.folder("processed", source)
 
 
-def path_of(storage: Storage, source: str, window: Window) -> Path:
-    """Where the manifest of this window's publication lies."""
-    return published_folder(storage, source) / FOLDER / f"{window.name}.json"
-
-
-def write(storage: Storage, manifest: Manifest) -> Path:
-    """Put the manifest in place; from here on the publication counts."""
-    path = path_of(storage, manifest.source, manifest.window)
-    make_folder(path.parent)
-    write_json(path, manifest.model_dump(mode="json"))
-    return path
+def path_of(window: Window) -> str:
+    """Where the manifest of this window's publication lies, below the published folder."""
+    return f"{FOLDER}/{window.name}.json"
 
 
 def read(path: Path) -> Manifest:
     """The manifest in this file."""
-    return Manifest.model_validate(read_json(path))
+    try:
+        return Manifest.model_validate(read_json(path))
+    except ValidationError as error:
+        issue = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, issue["loc"]))
+        raise StorageError(f"file {path} is no manifest: {place}: {issue['msg']}; restore it from a backup") from None
 
 
 def current(storage: Storage, source: str) -> list[Manifest]:
@@ -104,6 +103,7 @@ def current(storage: Storage, source: str) -> list[Manifest]:
     return [read(path) for path in sorted(folder.glob("*.json")) if not path.name.startswith(".")]
 
 
-def of_run(storage: Storage, source: Source, run_id: str) -> Manifest | None:
+def of_run(storage: Storage, source: Source, dag_id: str, run_id: str) -> Manifest | None:
     """What an earlier try of the same run published, if it got that far."""
-    return next((found for found in current(storage, source.source) if found.run_id == run_id), None)
+    found = current(storage, source.source)
+    return next((one for one in found if (one.dag_id, one.run_id) == (dag_id, run_id)), None)

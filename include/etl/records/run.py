@@ -7,13 +7,14 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from include.etl.config import Source
+from include.etl.errors import StorageError
 from include.etl.handover import Metrics
 from include.etl.storage import Storage, read_json, run_key, write_json
 
@@ -28,11 +29,12 @@ class Run:
     source: Source
     run_id: str
     storage: Storage
+    dag_id: str = "by hand"
 
     @property
     def key(self) -> str:
         """The run's folder name."""
-        return run_key(self.run_id)
+        return run_key(self.dag_id, self.run_id)
 
     @property
     def records(self) -> Path:
@@ -70,7 +72,12 @@ def measured(run: Run, phase: str, part: str = "") -> Iterator[Counter]:
             cpu_seconds=round(_cpu_seconds() - cpu, 3),
             peak_memory_mb=_peak_memory_mb(),
         )
-        _record(run, f"{phase}{part}", metrics, started, counter.facts, error)
+        try:
+            _record(run, f"{phase}{part}", metrics, started, counter.facts, error)
+        except StorageError:
+            if error is None:
+                raise
+            log.exception("%s %s: no record could be written", phase, run.source.source)  # the first error counts
 
 
 def summary(run: Run) -> dict[str, Any]:
@@ -81,6 +88,7 @@ def summary(run: Run) -> dict[str, Any]:
     done = any(phase["phase"] == "load" for phase in phases)
     return {
         "source": run.source.source,
+        "dag_id": run.dag_id,
         "run_id": run.run_id,
         "status": "failed" if failed else "published" if done else "running",
         "seconds": round(sum(phase["seconds"] for phase in phases), 3),
@@ -123,7 +131,8 @@ def _cpu_seconds() -> float:
 def _reset_peak_memory() -> None:
     """Start the peak anew for this phase where the kernel can (Linux, proc(5): 5 resets VmHWM)."""
     if sys.platform == "linux":
-        Path("/proc/self/clear_refs").write_text("5")
+        with suppress(OSError):  # hardened containers forbid it; the peak is then that of the process so far
+            Path("/proc/self/clear_refs").write_text("5")
 
 
 def _peak_memory_mb() -> float:

@@ -48,7 +48,8 @@ def apply_step(connection: duckdb.DuckDBPyConnection, name: str, rows: str, resu
 def _apply_sql(connection: duckdb.DuckDBPyConnection, name: str, path: Path, rows: str) -> str:
     import duckdb
 
-    relation = f"(WITH rows AS (SELECT * FROM {rows}) SELECT * FROM ({path.read_text(encoding='utf-8').strip()}))"
+    sql = path.read_text(encoding="utf-8").strip().rstrip(";")
+    relation = f"(WITH rows AS (SELECT * FROM {rows}) SELECT * FROM (\n{sql}\n))"
     try:
         connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
     except duckdb.Error as error:
@@ -73,7 +74,7 @@ def _apply_pandas(
             writer = pq.ParquetWriter(result, table.schema, compression="zstd")
         try:
             writer.write_table(table.cast(writer.schema))
-        except (pa.ArrowInvalid, ValueError):
+        except (pa.ArrowException, ValueError, TypeError):
             raise DataError(
                 f"transformation {name!r}: its batches differ: {', '.join(table.schema.names)}; the first one had "
                 f"{', '.join(writer.schema.names)}, with types that this one does not fit"

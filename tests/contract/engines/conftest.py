@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import os
 import sqlite3
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import servers
 from tests.contract.engines.lab import CONN_ID, Lab
 from tests.servers import DatabaseServer
 
@@ -19,7 +22,31 @@ SERVERS = [
     pytest.param("postgres", marks=pytest.mark.postgres),
     pytest.param("mysql-pymysql", marks=pytest.mark.mariadb),
     pytest.param("mysql-mysqlclient", marks=pytest.mark.mariadb),
+    *(["mssql-mssql-python", "mssql-pymssql"] if os.environ.get("TEST_MSSQL_URI") else []),
+    *(["oracle"] if os.environ.get("TEST_ORACLE_URI") else []),
 ]
+"""Of SQL Server and Oracle only what is given; `test_given.py` says once what is not."""
+FIXTURES = {
+    "postgres": "postgres_server",
+    "mysql": "mariadb_server",
+    "mssql": "mssql_server",
+    "oracle": "oracle_server",
+}
+
+
+@pytest.fixture(scope="session")
+def mssql_server() -> Iterator[DatabaseServer]:
+    """The SQL Server database given in the environment."""
+    with servers.mssql() as server:
+        server.execute("alter database current set allow_snapshot_isolation on")
+        yield server
+
+
+@pytest.fixture(scope="session")
+def oracle_server() -> Iterator[DatabaseServer]:
+    """The Oracle service given in the environment."""
+    with servers.oracle() as server:
+        yield server
 
 
 @pytest.fixture(params=["sqlite", *SERVERS])
@@ -44,7 +71,11 @@ def _lab(kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
         monkeypatch.setitem(sys.modules, "MySQLdb", None)
     elif kind == "mysql-mysqlclient" and importlib.util.find_spec("MySQLdb") is None:
         pytest.skip("mysqlclient IS NOT TESTED: optional, and not installed; PyMySQL is read with instead")
-    server: DatabaseServer = request.getfixturevalue("postgres_server" if kind == "postgres" else "mariadb_server")
+    server: DatabaseServer = request.getfixturevalue(FIXTURES[kind.split("-")[0]])
+    if kind == "mssql-pymssql":
+        monkeypatch.setitem(sys.modules, "mssql_python", None)
+    elif kind == "mssql-mssql-python" and importlib.util.find_spec("mssql_python") is None:
+        pytest.skip("mssql-python IS NOT TESTED: not installed; pymssql is read with instead")
     monkeypatch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", server.airflow_connection)
     return Lab(kind, server.execute, server)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
 from include.etl.engines import engine_class
 from include.etl.engines.base import Engine, Limits, Query, Value
@@ -14,6 +15,20 @@ from tests.servers import DatabaseServer
 
 CONN_ID = "contract"
 LABEL = "moh-etl contract"
+DECLARED = {
+    "postgres": {"text": "varchar(200)", "naive": "timestamp", "zoned": "timestamptz"},
+    "sqlite": {"text": "varchar(200)", "naive": "timestamp", "zoned": "timestamptz"},
+    "mysql": {"text": "varchar(200)", "naive": "datetime(6)", "zoned": "timestamp(6)"},
+    "mssql": {"text": "nvarchar(200)", "naive": "datetime2(6)", "zoned": "datetimeoffset(7)"},
+    "oracle": {
+        "text": "varchar2(400)",
+        "bigint": "number(19)",
+        "decimal(20,2)": "number(20,2)",
+        "double precision": "binary_double",
+        "naive": "timestamp(6)",
+        "zoned": "timestamp(6) with time zone",
+    },
+}
 
 
 @dataclass
@@ -24,15 +39,21 @@ class Lab:
     execute: Callable[[str], Any]
     server: DatabaseServer | None = None
 
+    @property
+    def database(self) -> str:
+        """The database, whatever the client: the connection's type."""
+        return self.kind.split("-")[0]
+
     def engine(self, **limits: float) -> Engine:
-        conn_type = "mysql" if self.kind.startswith("mysql") else self.kind
-        return engine_class(conn_type, CONN_ID)(CONN_ID, Limits(**limits), LABEL)  # type: ignore[arg-type]
+        return engine_class(self.database, CONN_ID)(CONN_ID, Limits(**limits), LABEL)  # type: ignore[arg-type]
 
     def read(self, sql: str, **params: Value) -> pa.Table:
         """All rows of a query as one table."""
         with self.engine().session() as session:
             schema, batches = session.stream(Query(sql, params))
-            return pa.Table.from_batches(batches, schema)
+            table = pa.Table.from_batches(batches, schema)
+        # Oracle gives names that are not quoted in capitals.
+        return table.rename_columns([name.lower() for name in table.column_names]) if self.kind == "oracle" else table
 
     def series(self, rows: int, alias: str = "s") -> str:
         """A FROM item with one column `i`, counting from 1, that the database makes row by row."""
@@ -41,7 +62,31 @@ class Lab:
         if self.kind == "sqlite":
             counting = f"select 1 i union all select i + 1 from c where i < {rows}"
             return f"(with recursive c(i) as ({counting}) select i from c) {alias}"
-        return f"(select seq as i from seq_1_to_{rows}) {alias}"
+        if self.database == "mysql":
+            return f"(select seq as i from seq_1_to_{rows}) {alias}"
+        return f"({self._counted(rows)}) {alias}"
+
+    def _counted(self, rows: int) -> str:
+        """Numbers from the product of their digits, which is never held as a whole."""
+        whole = "bigint" if self.database == "mssql" else "number(18)"
+        digits = range(len(str(rows - 1)))
+        number = " + ".join(f"{10**n} * cast(d{n}.x as {whole})" for n in digits)
+        ten = ", ".join(f"({x})" for x in range(10))
+        product = " cross join ".join(f"(values {ten}) d{n} (x)" for n in digits)
+        return f"select cast(1 + {number} as {whole}) as i from {product} where 1 + {number} <= {rows}"
+
+    def declared(self, kind: str) -> str:
+        """What this database calls a type."""
+        return DECLARED.get(self.database, {}).get(kind, kind)
+
+    def quote(self, text: str, kind: str = "") -> str:
+        """Text as a literal of this database, for a column of that kind."""
+        if self.database == "mysql":
+            text = text.replace("\\", "\\\\")
+        prefix = {"mssql": "N", "oracle": {"date": "date", "naive": "timestamp", "zoned": "timestamp"}.get(kind, "")}
+        zone = "+00" if self.database == "postgres" and kind == "zoned" else ""
+        zone = " +00:00" if self.database == "oracle" and kind == "zoned" else zone
+        return f"{prefix.get(self.database, '')}'" + text.replace("'", "''") + zone + "'"
 
     @property
     def endless(self) -> str:
@@ -50,4 +95,14 @@ class Lab:
 
     def text(self, length: str) -> str:
         """An expression for text of that many bytes, an even number."""
-        return f"hex(zeroblob(({length}) / 2))" if self.kind == "sqlite" else f"repeat('x', {length})"
+        forms = {
+            "sqlite": f"hex(zeroblob(({length}) / 2))",
+            "mssql": f"replicate(cast('x' as varchar(max)), {length})",
+            "oracle": f"rpad('x', {length}, 'x')",
+        }
+        return forms.get(self.database, f"repeat('x', {length})")
+
+    def not_in(self, database: str, why: str) -> None:
+        """Skip where the database cannot be asked for this."""
+        if self.database == database:
+            pytest.skip(f"{database} cannot: {why}")

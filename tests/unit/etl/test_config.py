@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from include.etl.config import INCLUDE, Source
+from include.etl.dag_factory import build_dags
 from include.etl.errors import ConfigurationError
 from include.etl.sources import BrokenSource, load_source, load_sources
 
@@ -78,6 +79,43 @@ def test_one_broken_file_hides_no_other_source(tmp_path: Path) -> None:
     bad, good = load_sources(tmp_path)
     assert isinstance(bad, BrokenSource)
     assert isinstance(good, Source)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("visits.yaml", ("schedule:", "start_date: 2024-13-45\nschedule:")),
+        ("visits.yaml", ("schedule:", 'memory_limit_mb: !!int "abc"\nschedule:')),
+        ("visits.yaml", ("lookback: 1h", "lookback: 9999999999999d")),
+        ("visits.yaml", ("schedule:", "tags: [" + "x" * 101 + "]\nschedule:")),
+        ("visits.yaml", ("conn_id: clinic", "conn_id: clinic\nconn_id: other")),
+        ("visits.yaml", ("[parquet]", "[parquet, parquet]")),
+        ("visits.yaml", ("schedule:", "transform: {types: {updated_at: DATE}}\nschedule:")),
+        ("visits (1).yaml", ("x", "x")),
+        ("visits.yml", ("x", "x")),
+    ],
+)
+def test_whatever_is_wrong_becomes_a_dag_that_fails(tmp_path: Path, name: str, change: tuple[str, str]) -> None:
+    (tmp_path / name).write_text(SMALLEST.replace(*change))
+    (found,) = load_sources(tmp_path)
+    assert isinstance(found, BrokenSource)
+    assert name in found.error
+    (dag,) = build_dags(found)
+    assert dag.task_ids == ["configuration"]
+
+
+def test_broken_file_does_not_take_a_healthy_dags_id(tmp_path: Path) -> None:
+    (tmp_path / "visits.yaml").write_text(SMALLEST)
+    (tmp_path / "visits_full.yaml").write_text("source: visits_full\n")
+    found = load_sources(tmp_path)
+    ids = [dag.dag_id for source in found for dag in build_dags(source)]
+    assert sorted(ids) == ["visits", "visits_full", "visits_full_broken"]
+
+
+def test_an_address_with_a_password_is_not_repeated(tmp_path: Path) -> None:
+    message = error_of(tmp_path, SMALLEST.replace("conn_id: clinic", "conn_id: postgres://reader:HUNTER2@host/clinic"))
+    assert "conn_id" in message
+    assert "HUNTER2" not in message
 
 
 def test_two_sources_cannot_claim_one_dag_id(tmp_path: Path) -> None:

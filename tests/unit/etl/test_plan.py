@@ -92,6 +92,13 @@ def test_manual_run_without_interval_reads_up_to_now(tmp_path: Path) -> None:
     assert (found.start, found.end) == (INTERVAL[1], NOW)
 
 
+def test_manual_run_ends_with_the_last_whole_second(tmp_path: Path) -> None:
+    """A row written later in the running second may bear its very beginning as cursor."""
+    now = NOW.replace(microsecond=500_000)
+    for asked in (Parameters(), Parameters(mode="full"), Parameters(last_n_days=1)):
+        assert window(tmp_path, manual(now=now), asked).end == NOW
+
+
 def test_full_reads_everything(tmp_path: Path) -> None:
     assert window(tmp_path, manual(), Parameters(mode="full"), at=NOW - DAY) == Window(mode="full", end=NOW)
     assert window(tmp_path, scheduled(default_mode="full")) == Window(mode="full", end=INTERVAL[1])

@@ -53,7 +53,7 @@ def test_report_is_served_without_anything_active(
     from include.etl.storage import Storage, run_key
 
     monkeypatch.setenv("ETL_DATA_URI", str(tmp_path))
-    folder = Storage(tmp_path).folder("reports", "polyclinic_visits", run_key("manual__1"))
+    folder = Storage(tmp_path).folder("reports", "polyclinic_visits", run_key("polyclinic_visits_full", "manual__1"))
     (folder / "validation.html").write_text("<h1>passed</h1>")
     answer = plugin.report("polyclinic_visits_full", "manual__1")
     assert answer.body == b"<h1>passed</h1>"

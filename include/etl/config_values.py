@@ -1,0 +1,67 @@
+"""The kinds of single values in a source YAML, each with a message that says what is allowed."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any
+from zoneinfo import available_timezones
+
+from croniter import croniter
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+from include.etl.outputs import OUTPUTS
+from include.etl.transforms import TRANSFORMS
+
+_LONGEST = 3650 * 86_400
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def _duration(value: Any) -> timedelta:
+    """`90s`, `15m`, `1h`, `2d` -> timedelta."""
+    if isinstance(value, timedelta):
+        return value
+    match = re.fullmatch(r"(\d+)\s*([smhd])", str(value))
+    if not match:
+        raise ValueError("a whole number and a unit: 90s, 15m, 1h or 2d")
+    seconds = int(match[1]) * _SECONDS[match[2]]
+    if seconds > _LONGEST:
+        raise ValueError("at most 3650d")
+    return timedelta(seconds=seconds)
+
+
+def _cron(value: str) -> str:
+    if not croniter.is_valid(value) or len(value.split()) not in (1, 5):
+        raise ValueError("a cron expression of five fields (minute hour day month weekday) or @daily, @weekly, ...")
+    return value
+
+
+def _zone(value: str) -> str:
+    if value not in available_timezones():
+        raise ValueError("the name of a time zone, such as Asia/Singapore or UTC")
+    return value
+
+
+def _known(what: str, registry: dict[str, str]) -> AfterValidator:
+    def check(value: str) -> str:
+        if value not in registry:
+            raise ValueError(f"one of: {', '.join(registry)} ({what})")
+        return value
+
+    return AfterValidator(check)
+
+
+_DURATION_SCHEMA = {"type": "string", "pattern": "^[0-9]+ *[smhd]$", "examples": ["90s", "15m", "1h", "2d"]}
+Duration = Annotated[timedelta, BeforeValidator(_duration), WithJsonSchema(_DURATION_SCHEMA)]
+Cron = Annotated[str, AfterValidator(_cron)]
+Zone = Annotated[str, AfterValidator(_zone)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+Column = Annotated[str, Field(min_length=1, max_length=128)]
+Format = Annotated[
+    str, _known("outputs/__init__.py", OUTPUTS), WithJsonSchema({"type": "string", "enum": list(OUTPUTS)})
+]
+Step = Annotated[
+    str, _known("transforms/__init__.py", TRANSFORMS), WithJsonSchema({"type": "string", "enum": list(TRANSFORMS)})
+]
+# A file name inside its folder: no separators, so that no YAML can point outside the project.
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]

@@ -1,0 +1,41 @@
+"""A time limit for calls of a driver that itself may wait for a silent server without end."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Overdue(Exception):
+    """The call took too long; `thread` still waits in it."""
+
+    def __init__(self, thread: threading.Thread) -> None:
+        super().__init__("the call took too long")
+        self.thread = thread
+
+
+def within(seconds: float, call: Callable[[], T]) -> T:
+    """What `call` gives or raises, run on a thread of its own; raises Overdue when that takes longer."""
+    done: queue.SimpleQueue[tuple[bool, T | BaseException]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            done.put((True, call()))
+        except BaseException as error:  # noqa: BLE001 raised again where the result is waited for
+            done.put((False, error))
+
+    thread = threading.Thread(target=run, name="database call", daemon=True)
+    thread.start()
+    try:
+        succeeded, outcome = done.get(timeout=max(0.0, seconds))
+    except queue.Empty:
+        raise Overdue(thread) from None
+    thread.join()
+    if not succeeded:
+        assert isinstance(outcome, BaseException)
+        raise outcome
+    return outcome  # type: ignore[return-value]

@@ -1,0 +1,171 @@
+"""The two clients for SQL Server behind one face: mssql-python, which fetches Arrow, else the provider's pymssql."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import socket
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from include.etl.engines.base import Engine
+from include.etl.engines.mssql_connection import Server, odbc_string, pymssql_arguments
+from include.etl.engines.mssql_errors import Fault
+from include.etl.engines.mssql_types import from_arrow, from_rows
+
+NO_DRIVER = "Failed to load the driver"
+STATES = (
+    "08001", "08002", "08003", "08004", "08007", "08S01", "22001", "22003", "22007", "22008", "22012", "22018",
+    "25000", "28000", "40001", "40003", "42000", "42S02", "42S22", "HY000", "HY008", "HYT00", "HYT01",
+)  # fmt: skip
+
+
+class DriverMissing(Exception):
+    """The client is installed, but its native driver cannot be loaded on this machine."""
+
+
+class Reader(Protocol):
+    """What the engine needs of a client."""
+
+    name: str
+    rows: bool
+    errors: tuple[type[Exception], ...]
+
+    def connect(self, server: Server, engine: Engine) -> Any:
+        """A connection in autocommit mode."""
+
+    def fetch(self, cursor: Any, count: int) -> Any:
+        """At most so many rows in the client's own form, none at the end; `batch` makes Arrow of them."""
+
+    def batch(self, fetched: Any, schema: pa.Schema, engine: Engine) -> pa.RecordBatch:
+        """What was fetched in the described types."""
+
+    def cancel(self, cursor: Any) -> None:
+        """Ask the server from another thread to stop."""
+
+    def end(self, cursor: Any) -> None:
+        """Close a cursor, and stop its query on the server."""
+
+    def forget(self, connection: Any) -> None:
+        """Leave behind a connection that does not answer."""
+
+    def fault(self, error: Exception) -> Fault:
+        """The client's error in common terms."""
+
+
+class ArrowReader:
+    """mssql-python with Microsoft's own ODBC driver."""
+
+    name = "mssql-python"
+    rows = False
+
+    def __init__(self) -> None:
+        """Connections are not pooled: a pooled one keeps its isolation level and its session's settings."""
+        self._client: Any = import_module("mssql_python")
+        self._client.pooling(enabled=False)
+        exceptions: Any = import_module("mssql_python.exceptions")
+        # The driver raises a RuntimeError when the line breaks in the middle of a result.
+        self.errors: tuple[type[Exception], ...] = (
+            exceptions.Exception,
+            exceptions.ConnectionStringParseError,
+            RuntimeError,
+        )
+        found = {state: exceptions.sqlstate_to_exception(state, "") for state in STATES}
+        self._states = {error.driver_error: state for state, error in found.items() if error is not None}
+
+    def connect(self, server: Server, engine: Engine) -> Any:
+        """Connect; autocommit, since the transaction is begun in words."""
+        login_timeout = math.ceil(engine.limits.connect_timeout_s)
+        try:
+            connection = self._client.connect(odbc_string(server), autocommit=True, timeout=login_timeout)
+        except self.errors as error:
+            if NO_DRIVER in str(error):
+                raise DriverMissing("its driver needs libltdl7, libkrb5-3 and libgssapi-krb5-2") from None
+            raise
+        connection.timeout = max(1, math.ceil(engine.limits.statement_timeout_s))  # for cursors made from now on
+        return connection
+
+    def fetch(self, cursor: Any, count: int) -> pa.RecordBatch:
+        """At most so many rows."""
+        return cursor.arrow_batch(count)
+
+    def batch(self, fetched: pa.RecordBatch, schema: pa.Schema, engine: Engine) -> pa.RecordBatch:
+        """What was fetched in the described types."""
+        return from_arrow(fetched, schema, engine)
+
+    def cancel(self, cursor: Any) -> None:
+        """SQLCancel, the one call that another thread may make while a fetch runs."""
+        with contextlib.suppress(*self.errors):
+            cursor.hstmt._cancel()
+
+    def end(self, cursor: Any) -> None:
+        """Close the cursor; freeing its statement stops what it runs."""
+        cursor.close()
+
+    def forget(self, connection: Any) -> None:
+        """Take it from the list of those that the driver closes, and waits for, when the process ends."""
+        self._client._active_connections.discard(connection)
+
+    def fault(self, error: Exception) -> Fault:
+        """The driver keeps SQLSTATE only as its own words for it, and no native number."""
+        if type(error) is RuntimeError:
+            return Fault(state="" if "Unsupported" in str(error) else "08S01", text=str(error))
+        text = str(getattr(error, "ddbc_error", "") or error)
+        return Fault(state=self._states.get(getattr(error, "driver_error", ""), ""), text=text)
+
+
+class RowReader:
+    """pymssql with FreeTDS, without system libraries; it encrypts, and does not check the server's certificate."""
+
+    name = "pymssql"
+    rows = True
+
+    def __init__(self) -> None:
+        import pymssql
+
+        self._client = pymssql
+        self.errors: tuple[type[Exception], ...] = (pymssql.Error, pymssql.Warning)
+
+    def connect(self, server: Server, engine: Engine) -> Any:
+        """Connect."""
+        arguments = pymssql_arguments(server, engine)
+        try:
+            return self._client.connect(**arguments)
+        except self.errors:
+            _resolve(server.host)  # the driver says the same of a host that is not there and of one without a name
+            raise
+
+    def fetch(self, cursor: Any, count: int) -> list[tuple[Any, ...]]:
+        """At most so many rows."""
+        rows: list[tuple[Any, ...]] = cursor.fetchmany(count)
+        return rows
+
+    def batch(self, fetched: Sequence[tuple[Any, ...]], schema: pa.Schema, engine: Engine) -> pa.RecordBatch:
+        """What was fetched in the described types."""
+        return from_rows(fetched, schema, engine)
+
+    def cancel(self, cursor: Any) -> None:
+        """Nothing: FreeTDS takes no call from another thread; its own timeout ends the wait."""
+
+    def end(self, cursor: Any) -> None:
+        """Stop the query; closing its cursor alone would leave it running."""
+        cursor.connection._conn.cancel()
+        cursor.close()
+
+    def forget(self, connection: Any) -> None:
+        """Nothing: the connection lives as long as the call that waits on it."""
+
+    def fault(self, error: Exception) -> Fault:
+        """The server's number and words, from (number, text) or ((number, text),)."""
+        parts = error.args[0] if len(error.args) == 1 and isinstance(error.args[0], tuple) else error.args
+        number, text = parts if len(parts) == 2 else (0, str(error))
+        words = text.decode(errors="replace") if isinstance(text, bytes) else str(text)
+        return Fault(number=number if isinstance(number, int) else 0, text=words)
+
+
+def _resolve(host: str) -> None:
+    """Raise socket.gaierror when no such host is known."""
+    socket.getaddrinfo(host.split("\\")[0], None)

@@ -1,0 +1,70 @@
+"""The changes of one publication, written down before the first of them is made.
+
+Renames and removals of many files cannot be one step. So they are listed first; whoever publishes next for the source,
+holding its lock, finishes a list that was left behind. Until the list is there nothing has changed, and from then on
+the publication is certain.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from include.etl.errors import StorageError
+from include.etl.handover import Handover
+from include.etl.storage import publish, read_json, remove_folder, sync_folder, write_json
+
+NAME = "journal.json"
+
+
+class Journal(Handover):
+    """What is to be done, in this order: new rows appear before old copies go, so a reader never misses a row."""
+
+    renames: dict[str, str] = Field(description="Path below the staging folder -> path below the published folder.")
+    removals: list[str]
+    manifests: dict[str, dict[str, Any] | None] = Field(description="Path -> content; None: the manifest goes.")
+
+
+def write(staging: Path, journal: Journal) -> None:
+    """Make the publication certain."""
+    write_json(staging / NAME, journal.model_dump(mode="json"))
+
+
+def finish(staging: Path, folder: Path) -> None:
+    """Make the listed changes that are not made yet, and clear the staging folder; without a list only clear it."""
+    path = staging / NAME
+    if path.exists():
+        try:
+            journal = Journal.model_validate(read_json(path))
+        except ValidationError:
+            raise StorageError(f"file {path} is damaged; the publication it belongs to cannot be finished") from None
+        _apply(journal, staging, folder)
+    remove_folder(staging)
+
+
+def _apply(journal: Journal, staging: Path, folder: Path) -> None:
+    for staged, final in journal.renames.items():
+        if (staging / staged).exists():
+            publish(staging / staged, folder / final)
+    for removed in journal.removals:
+        _remove(folder / removed)
+    for name, content in journal.manifests.items():
+        if content is None:
+            _remove(folder / name)
+        else:
+            write_json(folder / name, content)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, and its Hive folder if that is empty then."""
+    if not path.parent.exists():
+        return
+    try:
+        path.unlink(missing_ok=True)
+        sync_folder(path.parent)
+        if "=" in path.parent.name and not any(path.parent.iterdir()):
+            path.parent.rmdir()
+    except OSError as error:
+        raise StorageError(f"file {path}: {error.strerror}") from error

@@ -1,0 +1,108 @@
+"""Stand-ins for the socket of SQL Server's clients: scripted answers, and a record of the SQL that was sent."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+DESCRIPTION = ("is_hidden", "column_ordinal", "name", "system_type_name", "max_length", "precision", "scale")
+DESCRIPTION += ("user_type_name",)
+Described = tuple[str, str, int, int, int]
+Answer = Callable[[], None]
+
+
+class FakeServer:
+    """One table's answers; `fail` raises or waits when SQL that contains its key is sent, or on the nth fetch."""
+
+    def __init__(self, described: Sequence[Described], rows: Sequence[pa.RecordBatch | tuple[Any, ...]]) -> None:
+        self.described = described
+        self.rows = list(rows)
+        self.sent: list[str] = []
+        self.fail: dict[str, Answer] = {}
+        self.on_fetch: Answer = lambda: None
+        self.snapshot = (1, 0)
+        self.open_transactions = 1
+        self.released = threading.Event()
+        self.cancelled = self.ended = self.closed = 0
+        self.names: list[str] | None = None
+        self.arguments: dict[str, Any] = {}
+        self.counts: list[int] = []
+
+    def connect(self, *arguments: Any, **options: Any) -> FakeConnection:
+        self.arguments = {"string": arguments[0] if arguments else "", **options}
+        return FakeConnection(self)
+
+
+class FakeConnection:
+    """What both clients have in common."""
+
+    timeout = 0
+
+    def __init__(self, server: FakeServer) -> None:
+        self.server = server
+        self._conn = self
+
+    def cursor(self) -> FakeCursor:
+        return FakeCursor(self)
+
+    def cancel(self) -> None:
+        self.server.ended += 1
+
+    def close(self) -> None:
+        self.server.closed += 1
+
+
+class FakeCursor:
+    """A cursor of either client, with the method that its own reader calls."""
+
+    def __init__(self, connection: FakeConnection) -> None:
+        self.connection = connection
+        self.server = connection.server
+        self.description: list[tuple[Any, ...]] | None = None
+        self.hstmt = self
+        self.small: list[tuple[Any, ...]] = []
+
+    def execute(self, sql: str) -> FakeCursor:
+        self.server.sent.append(sql)
+        for key, answer in self.server.fail.items():
+            if key in sql:
+                answer()
+        if "sp_describe" in sql:
+            self.description = [(name,) for name in DESCRIPTION]
+            described = enumerate(self.server.described, 1)
+            self.small = [(False, i, *column, None) for i, column in described]
+        elif "snapshot_isolation_state" in sql:
+            self.small = [self.server.snapshot]
+        elif "@@trancount" in sql:
+            self.small = [(self.server.open_transactions,)]
+        else:
+            self.description = [
+                (name,) for name in self.server.names or [column[0] for column in self.server.described]
+            ]
+        return self
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        return self.small
+
+    def arrow_batch(self, count: int) -> pa.RecordBatch:
+        self.server.counts.append(count)
+        self.server.on_fetch()
+        batch = self.server.rows.pop(0)
+        assert isinstance(batch, pa.RecordBatch)
+        return batch
+
+    def fetchmany(self, count: int) -> list[Any]:
+        self.server.counts.append(count)
+        self.server.on_fetch()
+        rows, self.server.rows = self.server.rows[:count], self.server.rows[count:]
+        return rows
+
+    def _cancel(self) -> None:
+        self.server.cancelled += 1
+        self.server.released.set()
+
+    def close(self) -> None:
+        pass
