@@ -1,6 +1,12 @@
 # The project on Airflow's official image, with exactly the locked packages that the tests ran with.
 FROM apache/airflow:3.3.2-python3.12
 
+# What Microsoft's driver loads beside the image's own libraries.
+USER root
+RUN apt-get update && apt-get install -y --no-install-recommends libltdl7 libkrb5-3 libgssapi-krb5-2 \
+    && rm -rf /var/lib/apt/lists/*
+USER airflow
+
 COPY requirements.txt /tmp/requirements.txt
 RUN pip install --no-cache-dir --no-deps --only-binary :all: -r /tmp/requirements.txt
 

@@ -1,3 +1,4 @@
+import io
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -51,8 +52,8 @@ def test_the_headline_says_what_is_new(tmp_path: Path, window: Window, published
 
 
 @pytest.mark.filterwarnings("error")
-def test_the_table_fits_a_small_terminal(tmp_path: Path) -> None:
-    console = Console(width=80, record=True, file=(tmp_path / "out").open("w"))
+def test_the_table_fits_a_small_terminal() -> None:
+    console = Console(width=80, record=True, file=io.StringIO())
     good = outcome(tmp_path, INCREMENTAL, 1_234_567, {"older version or duplicate": 200})
     bad = Outcome("polyclinic_patients", 3, problems=["plan: ConfigurationError: no such thing", "log: /x.log"])
     print_outcomes(console, [good, bad], tmp_path)
