@@ -19,6 +19,7 @@ def outcome(folder: Path, window: Window, published: int, removed: dict[str, int
         source="visits",
         window=window,
         bound="start of the run",
+        dag_id="visits",
         run_id="manual",
         query_hash="",
         config_hash="",
@@ -52,7 +53,7 @@ def test_the_headline_says_what_is_new(tmp_path: Path, window: Window, published
 
 
 @pytest.mark.filterwarnings("error")
-def test_the_table_fits_a_small_terminal() -> None:
+def test_the_table_fits_a_small_terminal(tmp_path: Path) -> None:
     console = Console(width=80, record=True, file=io.StringIO())
     good = outcome(tmp_path, INCREMENTAL, 1_234_567, {"older version or duplicate": 200})
     bad = Outcome("polyclinic_patients", 3, problems=["plan: ConfigurationError: no such thing", "log: /x.log"])
