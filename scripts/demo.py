@@ -81,7 +81,9 @@ class Runs:
             return Outcome(source, seconds, problems=problems(self._airflow, source, run["dag_run_id"], instances))
         storage = Storage.from_environment()
         publication = manifest.of_run(storage, load_source(source), source, run["dag_run_id"])
-        path = manifest.path_of(storage, source, publication.window) if publication else None
+        if publication is None:
+            return Outcome(source, seconds)
+        path = manifest.published_folder(storage, source) / manifest.path_of(publication.window)
         return Outcome(source, seconds, publication, path)
 
 
