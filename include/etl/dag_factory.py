@@ -109,15 +109,14 @@ def _wire(source: Source, mode: Mode) -> None:
         from include.etl.records.checkpoint import AirflowVariables
 
         context = get_current_context()
-        params = context["params"]
-        unknown = sorted(set(context["dag_run"].conf or {}) - set(params))
+        known = list(_params(source))
+        unknown = sorted(set(context["params"]) - set(known))  # Airflow adds whatever `--conf` holds
         if unknown:
-            allowed = ", ".join(params)
             raise ConfigurationError(
-                f"source {source.source!r}: parameter {unknown[0]!r} is unknown; allowed: {allowed}"
+                f"source {source.source!r}: parameter {unknown[0]!r} is unknown; allowed: {', '.join(known)}"
             )
-        known = {name: params[name] for name in ("mode", "start", "end", "last_n_days", "reason") if name in params}
-        planned = phase(_run(source), Parameters(**known), _trigger(mode), AirflowVariables())
+        asked = {name: context["params"][name] for name in known}
+        planned = phase(_run(source), Parameters(**asked), _trigger(mode), AirflowVariables())
         # Tasks can be mapped over a return value only, so the plan itself goes under a key of its own.
         context["ti"].xcom_push(key="plan", value=planned.model_dump(mode="json"))
         return [part.model_dump() for part in planned.slices]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pytest
 
 from include.etl.engines.base import Query
-from include.etl.errors import ConfigurationError, DataError, TransientError
+from include.etl.errors import ConfigurationError, DataError, ExtractionError, TransientError
 from tests import servers
 from tests.contract.engines.lab import CONN_ID, LABEL, Lab
 
@@ -231,3 +231,28 @@ def test_a_plain_connection_is_refused_where_tls_is_required(server_lab: Lab) ->
     """The throwaway servers speak no TLS; what a server with TLS does is the driver's own."""
     with pytest.raises(ConfigurationError, match=r"SSL|not encrypted"), server_lab.engine(require_tls=True).session():
         pytest.fail("a session over a plain connection")
+
+
+def test_what_a_function_of_the_database_says_is_not_repeated(server_lab: Lab) -> None:
+    """Its message can be made of row data, under any error code."""
+    if server_lab.kind == "postgres":
+        server_lab.execute(
+            "create or replace function checked(nric text) returns text language plpgsql as $$ begin "
+            "raise exception 'nric % is not valid', nric using errcode = '42501'; end $$"
+        )
+        ask = "select checked('S1234567D') as x"
+        other = "select current_setting('S1234567D') as x"
+    elif server_lab.kind.startswith("mysql"):
+        server_lab.execute("drop function if exists checked")
+        server_lab.execute(
+            "create function checked(nric text) returns text deterministic begin declare said text; "
+            "set said = concat('nric ', nric); signal sqlstate '45000' set message_text = said; return nric; end"
+        )
+        ask = other = "select checked('S1234567D') as x"
+    else:
+        pytest.skip(f"NOT TESTED: functions that raise, on {server_lab.kind}")
+    for sql in (ask, other):
+        with pytest.raises(ExtractionError) as raised:
+            server_lab.read(sql)
+        assert "S1234567D" not in str(raised.value)
+        assert raised.value.__cause__ is None
