@@ -27,10 +27,11 @@ from include.etl.report_link import ValidateOperator
 from include.etl.sources import BrokenSource
 
 if TYPE_CHECKING:
-    from include.etl.phases.plan import Trigger
+    from include.etl.phases.plan import Parameters, Trigger
     from include.etl.records.run import Run
 
 PARALLEL_SLICES = 4
+AS_SCHEDULED = "as scheduled"
 _MOMENT = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?)?(Z|[+-]\d{2}:?\d{2})?$"
 
 
@@ -79,13 +80,10 @@ def _retry_policy() -> ExceptionRetryPolicy:
 
 
 def _params(source: Source) -> dict[str, Param]:
-    modes: list[str | None] = [None, "incremental", "full", "range"] if source.cursor else [None, "full"]
     moment: dict[str, Any] = {"type": ["null", "string"], "pattern": _MOMENT}
     zone = f"ISO date or time, in {source.timezone} unless it names a zone"
-    params = {
-        "mode": Param(None, type=["null", "string"], enum=modes, description="As scheduled if empty."),
-        "reason": Param("", type="string", maxLength=500, description="Why this run; kept in the manifest."),
-    }
+    modes = [AS_SCHEDULED, "incremental", "full", "range"] if source.cursor else [AS_SCHEDULED, "full"]
+    params = {"mode": Param(AS_SCHEDULED, type="string", enum=modes, description="What to read.")}
     if source.cursor:
         params |= {
             "start": Param(None, description=f"Mode range: first moment to read. {zone}.", **moment),
@@ -98,27 +96,20 @@ def _params(source: Source) -> dict[str, Param]:
                 description="Mode range, instead of start and end: this many whole days and today so far.",
             ),
         }
-    return params
+    # The form insists on a value for what cannot be null.
+    why = "Why this run; kept in the manifest."
+    return {**params, "reason": Param(None, type=["null", "string"], maxLength=500, description=why)}
 
 
 def _wire(source: Source, mode: Mode) -> None:
     @task(pool=source.pool_name)
     def plan() -> list[dict[str, Any]]:
-        from include.etl.phases.plan import Parameters
         from include.etl.phases.plan import plan as phase
         from include.etl.records.checkpoint import AirflowVariables
 
-        context = get_current_context()
-        known = list(_params(source))
-        unknown = sorted(set(context["params"]) - set(known))  # Airflow adds whatever `--conf` holds
-        if unknown:
-            raise ConfigurationError(
-                f"source {source.source!r}: parameter {unknown[0]!r} is unknown; allowed: {', '.join(known)}"
-            )
-        asked = {name: context["params"][name] for name in known}
-        planned = phase(_run(source), Parameters(**asked), _trigger(mode), AirflowVariables())
+        planned = phase(_run(source), _asked(source), _trigger(mode), AirflowVariables())
         # Tasks can be mapped over a return value only, so the plan itself goes under a key of its own.
-        context["ti"].xcom_push(key="plan", value=planned.model_dump(mode="json"))
+        get_current_context()["ti"].xcom_push(key="plan", value=planned.model_dump(mode="json"))
         return [part.model_dump() for part in planned.slices]
 
     @task(
@@ -172,6 +163,21 @@ def _run(source: Source) -> Run:
 
     dag_run = get_current_context()["dag_run"]
     return Run(source, dag_run.run_id, Storage.from_environment(), dag_run.dag_id)
+
+
+def _asked(source: Source) -> Parameters:
+    """What the form or `--conf` asks for; a parameter that is not one of the form's is refused, not ignored."""
+    from include.etl.phases.plan import Parameters
+
+    params, known = get_current_context()["params"], list(_params(source))
+    unknown = sorted(set(params) - set(known))  # Airflow adds whatever `--conf` holds
+    if unknown:
+        raise ConfigurationError(
+            f"source {source.source!r}: parameter {unknown[0]!r} is unknown; allowed: {', '.join(known)}"
+        )
+    asked = {name: params[name] for name in known}
+    mode = None if asked["mode"] == AS_SCHEDULED else asked["mode"]
+    return Parameters(**{**asked, "mode": mode, "reason": asked["reason"] or ""})
 
 
 def _trigger(mode: Mode) -> Trigger:

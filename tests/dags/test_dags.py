@@ -104,7 +104,9 @@ def test_form_has_typed_parameters(dags: dict[str, DAG]) -> None:
     params = dags["polyclinic_visits"].params
     assert set(params) == {"mode", "reason", "start", "end", "last_n_days"}
     params.validate()
-    for name, wrong in {"mode": "fast", "last_n_days": 0, "reason": None}.items():
+    for name in set(params) - {"mode"}:
+        assert params.get_param(name).resolve(None) is None, "the form would insist on a value"
+    for name, wrong in {"mode": "fast", "last_n_days": 0, "reason": 7}.items():
         with pytest.raises(Exception, match=f"{wrong!r} is"):
             params.get_param(name).resolve(wrong)
     with pytest.raises(Exception, match="'tomorrow' does not match"):

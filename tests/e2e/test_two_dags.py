@@ -36,4 +36,4 @@ def test_unknown_parameter_is_refused(stage: Stage) -> None:
     run = stage.trigger("visits_sqlite", last_n_day=7)
     assert run["state"] == "failed"
     message = stage.error_text("visits_sqlite", run["dag_run_id"], "plan")
-    assert "parameter 'last_n_day' is unknown; allowed: mode, reason, start" in message
+    assert "parameter 'last_n_day' is unknown; allowed: mode, start, end" in message
