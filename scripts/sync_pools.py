@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from include.etl.airflow_home import choose_home
 from include.etl.config import Source
 from include.etl.sources import BrokenSource, load_sources
 
@@ -31,6 +32,7 @@ def wanted_pools(sources: Iterable[Source | BrokenSource]) -> Pools:
 
 def main() -> int:
     """Command line: 0, or the status of the airflow command that failed."""
+    choose_home()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "pools.json"
         if status := _airflow("pools", "export", str(file)):

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from include.etl.config import INCLUDE, Source
+from include.etl.airflow_home import choose_home
+from include.etl.config import Source
 from include.etl.errors import ConfigurationError
 from include.etl.handover import Mode, Plan
 from include.etl.phases.extract import extract, windowed
@@ -29,9 +30,6 @@ from include.etl.storage import Storage
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
-
-DEMO_HOME = INCLUDE.parent / ".airflow"
-"""The Airflow that `make demo` and `make ui` use; AIRFLOW_HOME names another one."""
 
 Progress = Callable[[str, int], None]
 """Told the phase that is under way and the rows that have just been done."""
@@ -144,8 +142,7 @@ def prepare(name: str) -> tuple[Run, Trigger]:
     # Outside Airflow's own processes connections and Variables are read from the metadata database as the API server
     # does it, after environment variables and secrets backends.
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
-    if DEMO_HOME.is_dir():
-        os.environ.setdefault("AIRFLOW_HOME", str(DEMO_HOME))
+    choose_home()
     source, now = load_source(name), datetime.now(UTC)
     run = Run(source, f"manual_cli__{now.isoformat()}", Storage.from_environment())
     return run, Trigger(now, default_mode=default_mode(source), triggered_by=os.environ.get("USER", ""))
