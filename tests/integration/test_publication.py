@@ -191,6 +191,7 @@ def test_partition_column_must_be_a_date(project: Project) -> None:
         project.run()
     assert project.files() == {}
     assert project.variables == {}
+    assert not list((project.folder / "data" / "raw").rglob("*.parquet"))
 
 
 def test_value_that_does_not_convert_is_counted_not_shown(project: Project) -> None:

@@ -16,6 +16,8 @@ from include.etl.engines import open_source
 from include.etl.engines.base import Engine, Query, Session
 from include.etl.errors import ConfigurationError, StorageError
 from include.etl.handover import Extracted, Plan, Slice, Window
+from include.etl.names import published_names
+from include.etl.publication.files import check_partition
 from include.etl.query import build
 from include.etl.records.run import Counter, Run, measured
 from include.etl.storage import publish, seal
@@ -75,11 +77,23 @@ def windowed(source: Source, engine: Engine, session: Session, window: Window, p
                 f"source {source.source!r}: column {column!r} (primary_key, cursor or split) is not in the result of "
                 f"{source.query or source.table}; allowed: {', '.join(schema.names)}"
             )
+    _check_published(source, schema)
     if not source.cursor or window.mode == "full":
         return build(source, engine.dialect, window, part=part)
     column_type = schema.field(source.cursor.column).type
     start = cursor.bound(window.read_from, column_type, source)
     return build(source, engine.dialect, window, start, cursor.bound(window.end, column_type, source), part)
+
+
+def _check_published(source: Source, schema: pa.Schema) -> None:
+    """Find out before reading whether names and partition column will do; own steps may still change the columns."""
+    if source.transform.steps:
+        return
+    names, declared = published_names(source, schema.names), source.transform.types
+    types = {
+        column: pa.date32() if kind.strip().upper() == "DATE" else pa.string() for column, kind in declared.items()
+    }
+    check_partition(source, pa.schema([(names[field.name], types.get(field.name, field.type)) for field in schema]))
 
 
 def _write_parts(folder: Path, session: Session, query: Query, progress: Callable[[int], None]) -> Iterator[Path]:
