@@ -57,12 +57,17 @@ def _stamp(moment: datetime) -> str:
 
 
 class Slice(Handover):
-    """A part of the window that is read by one task: rows whose `column` lies in `[start, end)`.
-
-    The slice without start holds the rows without a value too; without column it is the whole window.
-    """
+    """A part of the window that is read by one task. Its bounds are keys of rows, so only its number travels."""
 
     index: int = 0
+
+
+class Bounds(Handover):
+    """Which rows a slice holds: those whose `column` lies in `[start, end)`. Kept in the run's folder.
+
+    The one without start holds the rows without a value too; without column it is the whole window.
+    """
+
     column: str | None = None
     kind: Literal["int", "Decimal", "str", "date", "datetime"] = "int"
     """Python type of the bounds, which are written as text."""

@@ -15,7 +15,7 @@ from include.etl import slices
 from include.etl.config import Source, include_folder
 from include.etl.engines.base import Query, Value
 from include.etl.errors import ConfigurationError
-from include.etl.handover import Slice, Window
+from include.etl.handover import Bounds, Window
 
 START, END = "window_start", "window_end"
 _FORBIDDEN = (
@@ -25,7 +25,7 @@ _FORBIDDEN = (
 
 
 def build(
-    source: Source, dialect: str, window: Window, start: Value = None, end: Value = None, part: Slice | None = None
+    source: Source, dialect: str, window: Window, start: Value = None, end: Value = None, part: Bounds | None = None
 ) -> Query:
     """The query of a slice. `start` and `end` are the window's bounds in the cursor column's own type.
 

@@ -10,10 +10,13 @@ from decimal import Decimal
 from sqlglot import exp
 
 from include.etl.engines.base import Query, Statistics, Value
-from include.etl.handover import Slice
+from include.etl.handover import Bounds
+from include.etl.records.run import Run
+from include.etl.storage import read_json, write_json
 
 MOST = 256
 """Slices of one read; each costs a task."""
+FILE = "slices.json"
 START, END = "slice_start", "slice_end"
 KINDS: dict[str, Callable[[str], Value]] = {
     "int": int,
@@ -24,21 +27,29 @@ KINDS: dict[str, Callable[[str], Value]] = {
 }
 
 
-def cut(column: str, statistics: Statistics, rows_per_slice: int) -> list[Slice]:
+def cut(column: str, statistics: Statistics, rows_per_slice: int) -> list[Bounds]:
     """Slices of about that many rows; one that holds everything where the catalogue gives no ground to cut on."""
     count = min(MOST, math.ceil((statistics.rows or 0) / rows_per_slice))
     edges = _edges(statistics.bounds, count)
     if not edges:
-        return [Slice()]
+        return [Bounds()]
     kind, texts = type(edges[0]).__name__, [_text(edge) for edge in edges]
     pairs = zip([None, *texts], [*texts, None], strict=True)
-    made = [
-        {"index": n, "column": column, "kind": kind, "start": low, "end": high} for n, (low, high) in enumerate(pairs)
-    ]
-    return [Slice.model_validate(one) for one in made]
+    made = [{"column": column, "kind": kind, "start": low, "end": high} for low, high in pairs]
+    return [Bounds.model_validate(one) for one in made]
 
 
-def within(query: Query, part: Slice, dialect: str) -> Query:
+def keep(run: Run, cuts: Sequence[Bounds]) -> None:
+    """Put the bounds where the run's tasks find them; they are data, and so lie with the data."""
+    write_json(run.records / FILE, [one.model_dump() for one in cuts])
+
+
+def kept(run: Run, index: int) -> Bounds:
+    """The bounds of the slice with this number."""
+    return Bounds.model_validate(read_json(run.records / FILE)[index])
+
+
+def within(query: Query, part: Bounds, dialect: str) -> Query:
     """The query's rows that lie in the slice."""
     name = exp.to_identifier(str(part.column), quoted=True).sql(dialect=dialect)
     column, convert = f"sliced.{name}", KINDS[part.kind]

@@ -240,6 +240,22 @@ def test_split_reads_every_row_once_in_slices(project: Project) -> None:
     assert [phase["rows"] for phase in result.manifest["phases"] if phase["phase"] == "extract"] == [1000] * 5
 
 
+def test_bounds_of_slices_do_not_travel_between_tasks(project: Project) -> None:
+    """They are keys of rows; what travels ends up in Airflow's metadata database."""
+    project.execute("CREATE TABLE big (visit_id INTEGER PRIMARY KEY, updated_at TIMESTAMP)")
+    project.execute("INSERT INTO big VALUES (?, '2024-01-01 08:00:00')", [(n,) for n in range(770_001, 775_001)])
+    project.execute("INSERT INTO big VALUES (1, '2024-01-01 08:00:00')")
+    project.configure(
+        VISITS.replace("table: visits", "table: big").replace(", partition_by: visit_date", "")
+        + "split: {column: visit_id, rows: 1000}\n"
+    )
+    run = Run(load_source("visits"), "run", Storage.from_environment())
+    planned = plan(run, Parameters(), Trigger(datetime.now(UTC)), project.memory)
+    assert [part.model_dump() for part in planned.slices] == [{"index": n} for n in range(len(planned.slices))]
+    assert len(planned.slices) > 1
+    assert sum(extract(run, planned, part).rows for part in planned.slices) == 5_001
+
+
 def test_column_without_index_is_warned_of(project: Project, caplog: pytest.LogCaptureFixture) -> None:
     project.execute(INSERT, some_visits(3))
     project.run()

@@ -10,12 +10,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from include.etl import cursor
+from include.etl import cursor, slices
 from include.etl.config import Source
 from include.etl.engines import open_source
 from include.etl.engines.base import Engine, Query, Session
 from include.etl.errors import ConfigurationError, StorageError
-from include.etl.handover import Extracted, Plan, Slice, Window
+from include.etl.handover import Bounds, Extracted, Plan, Slice, Window
 from include.etl.names import published_names
 from include.etl.publication.files import check_partition
 from include.etl.query import build
@@ -38,7 +38,7 @@ def extract(run: Run, plan: Plan, part: Slice, progress: Callable[[int], None] |
         started = datetime.now(UTC)
         engine = open_source(run.source, f"moh-etl {run.source.source} {plan.run_id}")
         with engine.session() as session:
-            query = windowed(run.source, engine, session, plan.window, part)
+            query = windowed(run.source, engine, session, plan.window, slices.kept(run, part.index))
             paths = [_count(path, counter) for path in _write_parts(folder, session, query, progress or _ignore)]
         return Extracted(
             slice=part,
@@ -50,7 +50,7 @@ def extract(run: Run, plan: Plan, part: Slice, progress: Callable[[int], None] |
         )
 
 
-def windowed(source: Source, engine: Engine, session: Session, window: Window, part: Slice | None = None) -> Query:
+def windowed(source: Source, engine: Engine, session: Session, window: Window, part: Bounds | None = None) -> Query:
     """The slice's query with the window's bounds in the cursor column's own type.
 
     Raises:

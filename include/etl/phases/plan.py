@@ -14,7 +14,7 @@ from include.etl import slices
 from include.etl.config import Source
 from include.etl.engines import open_source
 from include.etl.errors import ConfigurationError
-from include.etl.handover import Mode, Plan, Slice, Window
+from include.etl.handover import Bounds, Mode, Plan, Slice, Window
 from include.etl.records import checkpoint, manifest
 from include.etl.records.run import Run, measured
 from include.etl.storage import Storage
@@ -54,13 +54,15 @@ def plan(run: Run, parameters: Parameters, trigger: Trigger, variables: checkpoi
     """
     with measured(run, "plan") as counter:
         decided = decide(run, parameters, trigger, variables)
-        decided = decided.model_copy(update={"slices": survey(run.source, decided.window)})
+        cuts = survey(run.source, decided.window)
+        slices.keep(run, cuts)
+        decided = decided.model_copy(update={"slices": [Slice(index=number) for number in range(len(cuts))]})
         counter.facts.update(window=decided.window.model_dump(mode="json"), slices=len(decided.slices))
         log.info("%s reads %s", run.source.source, decided.window.label)
         return decided
 
 
-def survey(source: Source, window: Window) -> list[Slice]:
+def survey(source: Source, window: Window) -> list[Bounds]:
     """The window's slices, from the catalogue of the database; warns of a query that no index can serve.
 
     Cutting pays for a read of everything, in a first or a full run; the catalogue cannot tell a later window's rows.
@@ -68,7 +70,7 @@ def survey(source: Source, window: Window) -> list[Slice]:
     table = source.table or (source.split and source.split.table)
     columns = [found.column for found in (source.split, source.cursor) if found]
     if not table or not columns:
-        return [Slice()]
+        return [Bounds()]
     with open_source(source, f"moh-etl {source.source} plan").session() as session:
         found = session.statistics(table, columns[0])
     for column in columns:
@@ -81,7 +83,7 @@ def survey(source: Source, window: Window) -> list[Slice]:
                 table,
             )
     if not source.split or window.read_from is not None:
-        return [Slice()]
+        return [Bounds()]
     return slices.cut(columns[0], found, source.split.rows)
 
 

@@ -19,7 +19,7 @@ from tests.servers import DatabaseServer
 INT64 = st.integers(-(2**63), 2**63 - 1)
 
 
-def rows_per_slice(keys: list[Any], parts: list[slices.Slice], kind: str) -> list[list[int]]:
+def rows_per_slice(keys: list[Any], parts: list[slices.Bounds], kind: str) -> list[list[int]]:
     """Row numbers that SQLite finds in each slice."""
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute(f"CREATE TABLE t (number INTEGER, k {kind})")
@@ -68,7 +68,7 @@ def test_slices_are_as_many_as_the_rows_ask_for() -> None:
     [Statistics(), Statistics(100, ()), Statistics(None, (1, 9)), Statistics(5, (1, 9)), Statistics(99, (b"a", b"b"))],
 )
 def test_no_ground_to_cut_on_gives_one_slice(statistics: Statistics) -> None:
-    assert slices.cut("k", statistics, 10) == [slices.Slice()]
+    assert slices.cut("k", statistics, 10) == [slices.Bounds()]
 
 
 CREATE = "CREATE TABLE cut (id BIGINT PRIMARY KEY, name VARCHAR(40), made TIMESTAMP)"
