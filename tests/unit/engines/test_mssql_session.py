@@ -278,6 +278,16 @@ def test_a_lost_line_is_a_plain_runtime_error_of_the_driver_and_worth_a_retry(mo
         list(session.stream(Query("select id from t")).batches)
 
 
+@needs_mssql_python
+def test_a_state_that_the_driver_has_no_words_for_is_told_by_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mssql_python.exceptions import raise_exception
+
+    server = fake("mssql-python", monkeypatch, [ID], [])
+    server.on_fetch = lambda: raise_exception("IMC06", "[Microsoft][ODBC Driver 18]The connection is broken")
+    with engine().session() as session, pytest.raises(TransientError, match=r"lost \(SQLSTATE IMC06\)"):
+        list(session.stream(Query("select id from t")).batches)
+
+
 def test_an_early_end_stops_the_query(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     many = [ONE] * 9 if kind == "mssql-python" else [(1,)] * 90
     server = fake(kind, monkeypatch, [ID], many)
