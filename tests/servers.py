@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
@@ -189,8 +189,12 @@ def mariadb() -> Iterator[DatabaseServer]:
 
 @contextlib.contextmanager
 def mssql() -> Iterator[DatabaseServer]:
-    """The SQL Server database that TEST_MSSQL_URI names."""
-    yield _given("mssql", "TEST_MSSQL_URI", 1433)
+    """The SQL Server database that TEST_MSSQL_URI names, made where it is not there: its image has no way to ask."""
+    server = _given("mssql", "TEST_MSSQL_URI", 1433)
+    name = server.database.replace("]", "]]")
+    text = server.database.replace("'", "''")
+    replace(server, database="master").execute(f"if db_id(N'{text}') is null create database [{name}]")
+    yield server
 
 
 @contextlib.contextmanager
