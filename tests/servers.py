@@ -29,6 +29,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
+from tests import certificates
+
 USER, PASSWORD, DATABASE = "reader", "p@ss/w%rd:'1", "clinic"
 START_TIMEOUT_S = 60
 
@@ -49,6 +51,8 @@ class DatabaseServer:
     database: str
     process: subprocess.Popen[bytes] | None = None
     extra: dict[str, str] = field(default_factory=dict)
+    certificate: Path | None = None
+    """What the server shows to clients that speak TLS; it is its own authority."""
 
     @property
     def airflow_connection(self) -> str:
@@ -123,9 +127,9 @@ class DatabaseServer:
 
 
 @contextlib.contextmanager
-def postgres() -> Iterator[DatabaseServer]:
-    """A PostgreSQL server, or the database that TEST_POSTGRES_URI names."""
-    if os.environ.get("TEST_POSTGRES_URI"):
+def postgres(tls: bool = False) -> Iterator[DatabaseServer]:
+    """A PostgreSQL server, or the database that TEST_POSTGRES_URI names; with TLS one of our own in any case."""
+    if os.environ.get("TEST_POSTGRES_URI") and not tls:
         yield _from_uri("postgres", os.environ["TEST_POSTGRES_URI"], 5432)
         return
     bins = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
@@ -138,6 +142,9 @@ def postgres() -> Iterator[DatabaseServer]:
         port = _free_port()
         settings = ["fsync=off", "full_page_writes=off", "listen_addresses=127.0.0.1", "shared_buffers=32MB"]
         server = DatabaseServer("postgres", "127.0.0.1", port, USER, PASSWORD, "postgres")
+        if tls:
+            server.certificate, key = certificates.write(home, *_owner("postgres"))
+            settings += ["ssl=on", f"ssl_cert_file={server.certificate}", f"ssl_key_file={key}"]
         command = [binary, "-D", home / "data", "-k", home, "-p", str(port), *(f"-c{value}" for value in settings)]
         with _running(server, "postgres", command, home, signal.SIGINT):
             server.execute(f"create database {DATABASE}")
@@ -146,9 +153,9 @@ def postgres() -> Iterator[DatabaseServer]:
 
 
 @contextlib.contextmanager
-def mariadb() -> Iterator[DatabaseServer]:
-    """A MariaDB server, or the database that TEST_MYSQL_URI names."""
-    if os.environ.get("TEST_MYSQL_URI"):
+def mariadb(tls: bool = False) -> Iterator[DatabaseServer]:
+    """A MariaDB server, or the database that TEST_MYSQL_URI names; with TLS one of our own in any case."""
+    if os.environ.get("TEST_MYSQL_URI") and not tls:
         yield _from_uri("mysql", os.environ["TEST_MYSQL_URI"], 3306)
         return
     places = [Path("/usr/sbin"), Path("/usr/libexec")]
@@ -174,6 +181,9 @@ def mariadb() -> Iterator[DatabaseServer]:
         server = DatabaseServer("mysql", "127.0.0.1", port, USER, PASSWORD, DATABASE)
         paths = [f"--datadir={home / 'data'}", f"--socket={home / 'socket'}", f"--init-file={home / 'init.sql'}"]
         loopback = ["--bind-address=127.0.0.1", "--skip-name-resolve", f"--port={port}"]
+        if tls:
+            server.certificate, key = certificates.write(home, *_owner("mysql"))
+            paths += [f"--ssl-cert={server.certificate}", f"--ssl-key={key}"]
         command = [
             binary,
             "--no-defaults",

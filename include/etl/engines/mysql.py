@@ -65,6 +65,8 @@ class MySqlEngine(Engine):
         if extra.get("iam"):
             password, port = hook.get_iam_token(conn)
         options = {key: extra[key] for key in ("ssl", "ssl_mode", "unix_socket") if extra.get(key)}
+        if self.limits.require_tls and not options.keys() & {"ssl", "ssl_mode"}:
+            options["ssl_mode"] = "REQUIRED"  # before the password is sent
         if isinstance(options.get("ssl"), str):
             options["ssl"] = self._parsed(options["ssl"])
         return {
