@@ -77,7 +77,7 @@ class PyMySql:
         tls = tls_options(arguments.get("ssl_mode", ""), arguments.get("ssl", {}))
         patience = {"read_timeout": arguments["connect_timeout"]}  # a host may accept the line and never say a word
         password = arguments["password"].encode()
-        connection = self._client.connect(**{**given, **patience}, **raw, ssl=tls, password=password)
+        connection: Any = self._client.connect(**{**given, **patience}, **raw, ssl=tls, password=password)
         connection._read_timeout = arguments["read_timeout"]
         return connection
 
