@@ -228,11 +228,10 @@ def _everything(error: BaseException | None) -> str:
 
 
 def test_a_plain_connection_is_refused_where_tls_is_required(server_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The throwaway servers speak no TLS; SQL Server's clients do unless they are told not to."""
+    """Of servers that were given, MySQL's and SQL Server's speak TLS unless the client is told not to."""
     assert server_lab.server is not None
-    if server_lab.database == "mssql":
-        plain = {**json.loads(server_lab.server.airflow_connection), "extra": {"encrypt": "no"}}
-        monkeypatch.setenv(VARIABLE, json.dumps(plain))
+    off = {"mssql": {"encrypt": "no"}, "mysql": {"ssl_mode": "DISABLED"}}.get(server_lab.database, {})
+    monkeypatch.setenv(VARIABLE, json.dumps({**json.loads(server_lab.server.airflow_connection), "extra": off}))
     with pytest.raises(ConfigurationError, match=r"SSL|not encrypted"), server_lab.engine(require_tls=True).session():
         pytest.fail("a session over a plain connection")
 
