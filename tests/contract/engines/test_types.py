@@ -119,7 +119,7 @@ MSSQL: list[tuple[str, str, pa.DataType, Any]] = [
     ("decimal(15,2)", "12.30", pa.decimal128(15, 2), Decimal("12.30")),
     ("decimal(38,10)", "9" * 28 + "." + "9" * 10, pa.decimal128(38, 10), Decimal("9" * 28 + "." + "9" * 10)),
     ("decimal(38,0)", "-" + "9" * 38, pa.decimal128(38, 0), Decimal("-" + "9" * 38)),
-    ("numeric(38,38)", "0." + "9" * 38, pa.decimal128(38, 38), Decimal("0." + "9" * 38)),
+    ("numeric(38,38)", "'0." + "9" * 38 + "'", pa.decimal128(38, 38), Decimal("0." + "9" * 38)),
     ("money", "-922337203685477.5808", pa.decimal128(19, 4), Decimal("-922337203685477.5808")),
     ("smallmoney", "214748.3647", pa.decimal128(10, 4), Decimal("214748.3647")),
     ("nvarchar(200)", "N" + TEXT, pa.string(), TEXT_VALUE),
