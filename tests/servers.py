@@ -180,6 +180,7 @@ def mariadb(tls: bool = False) -> Iterator[DatabaseServer]:
         shutil.chown(home / "init.sql", *_owner("mysql"))
         server = DatabaseServer("mysql", "127.0.0.1", port, USER, PASSWORD, DATABASE)
         paths = [f"--datadir={home / 'data'}", f"--socket={home / 'socket'}", f"--init-file={home / 'init.sql'}"]
+        paths.append(f"--tmpdir={home}")  # a server that starts removes the others' temporary tables from a shared one
         loopback = ["--bind-address=127.0.0.1", "--skip-name-resolve", f"--port={port}"]
         if tls:
             server.certificate, key = certificates.write(home, *_owner("mysql"))
