@@ -16,7 +16,8 @@ from include.etl.engines.mssql import MsSqlEngine
 from include.etl.engines.mssql_types import arrow_type, described, expression
 from include.etl.engines.oracle import OracleEngine
 from include.etl.engines.oracle_types import plan, requested
-from tests.contract.engines.test_types import MSSQL, ORACLE, UNFIT
+from tests.contract.engines.test_types import UNFIT
+from tests.contract.engines.type_cases import MSSQL, ORACLE
 
 PRECISIONS = {"money": (19, 4), "smallmoney": (10, 4), "datetime": (23, 3), "smalldatetime": (16, 0)}
 SCALED = ("datetime2", "datetimeoffset", "time")
