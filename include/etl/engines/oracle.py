@@ -65,6 +65,8 @@ class OracleEngine(Engine):
 class OracleSession(Session):
     """One transaction; `connection` is its oracledb connection."""
 
+    consistency = "session"
+
     def __init__(self, engine: OracleEngine, connection: Any) -> None:
         self.engine = engine
         self.connection = connection

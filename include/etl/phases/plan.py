@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
-from include.etl import slices
+import pyarrow as pa
+
+from include.etl import cursor, slices
 from include.etl.config import Source
 from include.etl.engines import open_source
+from include.etl.engines.base import Statistics, Value
 from include.etl.errors import ConfigurationError
 from include.etl.handover import Bounds, Mode, Plan, Slice, Window
+from include.etl.query import build
 from include.etl.records import checkpoint, manifest
 from include.etl.records.run import Run, measured
 from include.etl.storage import Storage
@@ -65,16 +70,31 @@ def plan(run: Run, parameters: Parameters, trigger: Trigger, variables: checkpoi
 def survey(source: Source, window: Window) -> list[Bounds]:
     """The window's slices, from the catalogue of the database; warns of a query that no index can serve.
 
-    Cutting pays for a read of everything, in a first or a full run; the catalogue cannot tell a later window's rows.
+    A read of everything is cut by `split.column`; a later window by the cursor, whose index already serves it.
     """
     table = source.table or (source.split and source.split.table)
-    columns = [found.column for found in (source.split, source.cursor) if found]
+    columns = list(dict.fromkeys(found.column for found in (source.split, source.cursor) if found))
     if not table or not columns:
         return [Bounds()]
-    with open_source(source, f"moh-etl {source.source} plan").session() as session:
-        found = session.statistics(table, columns[0])
+    column = columns[0] if window.read_from is None else columns[-1]
+    engine = open_source(source, f"moh-etl {source.source} plan")
+    with engine.session() as session:
+        found = session.statistics(table, column)
+        _warn_of_scans(source, table, columns, found.leading)
+        times = bool(found.steps) and isinstance(found.steps[0].value, date)
+        if not source.split or (window.read_from is not None and not times):
+            return [Bounds()]
+        low, high = _ends(source, window, column, found)
+        cuts = slices.cut(column, found, source.split.rows, low, high)
+        if slices.ascending(session, build(source, engine.dialect, window), cuts, engine.dialect):
+            return cuts
+    log.warning("%s: the database orders %s otherwise than its statistics; read in one piece", source.source, column)
+    return [Bounds()]
+
+
+def _warn_of_scans(source: Source, table: str, columns: Sequence[str], leading: frozenset[str] | None) -> None:
     for column in columns:
-        if found.leading is not None and column not in found.leading:
+        if leading is not None and column not in leading:
             log.warning(
                 "%s: column %s leads no index of %s: the database has to scan the whole table for every run. "
                 "Ask its administrator for an index",
@@ -82,9 +102,15 @@ def survey(source: Source, window: Window) -> list[Bounds]:
                 column,
                 table,
             )
-    if not source.split or window.read_from is not None:
-        return [Bounds()]
-    return slices.cut(columns[0], found, source.split.rows)
+
+
+def _ends(source: Source, window: Window, column: str, found: Statistics) -> tuple[Value, Value]:
+    """The window's bounds as values of the column that is cut, where it is the cursor."""
+    first = found.steps[0].value if found.steps else None
+    if window.mode == "full" or not source.cursor or column != source.cursor.column or not isinstance(first, date):
+        return None, None
+    kind = pa.timestamp("us", first.tzinfo and "UTC") if isinstance(first, datetime) else pa.date32()
+    return cursor.bound(window.read_from, kind, source), cursor.bound(window.end, kind, source)
 
 
 def decide(run: Run, parameters: Parameters, trigger: Trigger, variables: checkpoint.Variables) -> Plan:
