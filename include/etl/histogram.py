@@ -92,7 +92,7 @@ def _between(low: Value, high: Value, share: float) -> Value:
     """
     match low, high:
         case int(), int():
-            return low - ((low - high) * int(share * (1 << 52)) >> 52)
+            return low - ((low - high) * int(share * (1 << 32)) >> 32)  # upwards: so many lie below it
         case Decimal(), Decimal():
             places = Decimal(1).scaleb(min(int(low.as_tuple().exponent), int(high.as_tuple().exponent)))
             return WIDE.quantize(WIDE.add(low, WIDE.multiply(WIDE.subtract(high, low), Decimal(share))), places)
