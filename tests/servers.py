@@ -156,6 +156,7 @@ def mariadb() -> Iterator[DatabaseServer]:
     binary = _binary(["mariadbd", "mysqld"], places, "mariadb-server")
     with _home("mysql") as home:
         quick = [
+            f"--tmpdir={home}",  # a server that starts removes temporary tables, also another one's in /tmp
             "--skip-log-bin",
             "--innodb-flush-log-at-trx-commit=0",
             "--innodb-log-file-size=8M",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from include.etl.phases import extract as phase
-from tests.integration.conftest import Project
+from tests.integration.conftest import VISITS, Project
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS, LENGTH = 300, 2 << 20
@@ -39,9 +39,11 @@ peak = next(line.split()[1] for line in Path("/proc/self/status").read_text().sp
 print(extracted.rows, peak)
 """
 VIEWS = {
-    "sqlite": "CREATE VIEW letters AS WITH RECURSIVE s (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < {rows}) "
+    "sqlite": "CREATE VIEW letters AS "
+    "WITH RECURSIVE s (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < {rows}) "
     "SELECT i AS id, hex(zeroblob({half})) AS letter FROM s",
-    "postgres": "CREATE VIEW letters AS SELECT i AS id, repeat('x', {length}) AS letter FROM generate_series(1, {rows}) i",
+    "postgres": "CREATE VIEW letters AS SELECT i AS id, repeat('x', {length}) AS letter "
+    "FROM generate_series(1, {rows}) i",
     "mysql": "CREATE VIEW letters AS SELECT seq AS id, repeat('x', {length}) AS letter FROM seq_1_to_{rows}",
 }
 
@@ -76,6 +78,7 @@ def test_rows_of_megabytes_are_read_in_bounded_memory(
 
 def test_parts_are_bounded_in_bytes(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(phase, "ROW_GROUP_ROWS", 10)
+    project.configure(VISITS + "extract: {batch_rows: 10}\n")
     monkeypatch.setattr(phase, "PART_BYTES", 1_000)
     project.execute(
         "INSERT INTO visits VALUES (?, '2024-01-01', '1.00', ?, '2024-01-01 08:00:00')",

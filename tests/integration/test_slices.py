@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -221,3 +221,22 @@ def test_histograms_of_partitions_are_put_together(table: Table, kind: str) -> N
     assert len(sizes) == 14
     assert max(sizes) < 200
     table.run("DROP TABLE keyed")
+
+
+@pytest.mark.mariadb
+@pytest.mark.parametrize(("table", "kind"), [c for c in CASES if c.id == "mysql-date"], indirect=["table"])
+def test_an_account_that_may_not_see_histograms_gets_the_ends_of_an_index(
+    table: Table, kind: str, mariadb_server: DatabaseServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table.create(kind)
+    table.fill([date(2024, 1, 1 + n % 20) for n in range(100)] + [None])
+    assert len(table.cut(10)[0].steps) > 2
+    table.run("CREATE USER IF NOT EXISTS modest IDENTIFIED BY 'modest'")
+    table.run("GRANT SELECT ON keyed TO modest")
+    limited = replace(mariadb_server, user="modest", password="modest")
+    monkeypatch.setenv("AIRFLOW_CONN_KEYED", limited.airflow_connection)
+    found, cuts = table.cut(10)
+    assert [step.value for step in found.steps] == [date(2024, 1, 1), date(2024, 1, 20)]
+    assert found.leading == {"k"}
+    assert sum(map(len, table.read(cuts))) == 101
+    table.run("DROP USER modest")

@@ -22,7 +22,7 @@ from include.etl.query import build
 from include.etl.records.run import Counter, Run, measured
 from include.etl.storage import publish, seal
 
-ROW_GROUP_ROWS, ROW_GROUP_BYTES = 131_072, 64 << 20
+ROW_GROUP_ROWS, ROW_GROUP_BYTES = 131_072, 16 << 20
 PART_ROWS, PART_BYTES = 2_000_000, 1 << 30
 RESERVED = {"file_index", "file_row_number", "filename"}
 """Columns that DuckDB adds to those of a Parquet file, by which transform tells rows apart."""

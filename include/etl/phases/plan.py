@@ -84,6 +84,8 @@ def survey(source: Source, window: Window) -> list[Bounds]:
         times = bool(found.steps) and isinstance(found.steps[0].value, date)
         if not source.split or (window.read_from is not None and not times):
             return [Bounds()]
+        if not found.steps:
+            log.info("%s: the catalogue tells nothing of %s in %s: read in one piece", source.source, column, table)
         low, high = _ends(source, window, column, found)
         cuts = slices.cut(column, found, source.split.rows, low, high)
         if slices.ascending(session, build(source, engine.dialect, window), cuts, engine.dialect):
