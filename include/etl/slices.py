@@ -38,7 +38,7 @@ def cut(
         return [Bounds()]
     kind, texts = type(edges[0]).__name__, [_text(edge) for edge in edges]
     pairs = zip([None, *texts], [*texts, None], strict=True)
-    made = [{"column": column, "kind": kind, "start": low, "end": high} for low, high in pairs]
+    made = [{"column": column, "kind": kind, "start": start, "end": end} for start, end in pairs]
     return [Bounds.model_validate(one) for one in made]
 
 
