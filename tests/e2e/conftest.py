@@ -142,7 +142,6 @@ def stage(
     metadata = replace(postgres_server, database="airflow").airflow_uri
     environment = {
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": metadata.replace("postgres://", "postgresql+psycopg2://", 1),
-        "AIRFLOW__CORE__PARALLELISM": "6",  # more than slices of a source at once
         "ETL_INCLUDE": str(folder),
         "ETL_DATA_URI": str(folder / "data"),
         "AIRFLOW_CONN_CLINIC_SQLITE": json.dumps({"conn_type": "sqlite", "host": str(database)}),
