@@ -163,6 +163,7 @@ def mariadb(tls: bool = False) -> Iterator[DatabaseServer]:
     binary = _binary(["mariadbd", "mysqld"], places, "mariadb-server")
     with _home("mysql") as home:
         quick = [
+            f"--tmpdir={home}",  # a server that starts removes temporary tables, also another one's in /tmp
             "--skip-log-bin",
             "--innodb-flush-log-at-trx-commit=0",
             "--innodb-log-file-size=8M",
@@ -175,7 +176,7 @@ def mariadb(tls: bool = False) -> Iterator[DatabaseServer]:
         (home / "init.sql").write_text(
             f"create database {DATABASE} character set utf8mb4;\n"
             f"create user {USER} identified by '{escaped}';\n"
-            f"grant all on *.* to {USER};\n"
+            f"grant all on *.* to {USER} with grant option;\n"
         )
         shutil.chown(home / "init.sql", *_owner("mysql"))
         server = DatabaseServer("mysql", "127.0.0.1", port, USER, PASSWORD, DATABASE)

@@ -66,10 +66,10 @@ class Extract(Model):
 
 
 class Split(Model):
-    """How a large read is cut into slices that tasks read side by side: ranges of a column."""
+    """How a large read is cut into slices that tasks read side by side: by a column, later by the cursor."""
 
     column: Column
-    """Column of the result to cut by; it should lead an index. Best the primary key, or the cursor."""
+    """Column of the result to cut by; it should lead an index, and rows keep its value. Best the primary key."""
     rows: Annotated[int, Field(ge=1_000)] = 1_000_000
     """About this many rows a slice, by the database's own statistics."""
     table: str | None = None
@@ -171,7 +171,7 @@ class Source(Model):
     pool: str | None = None
     """Airflow pool that limits parallel reads of the database; the connection's name by default."""
     split: Split | None = None
-    """How first and full runs are read in slices, side by side; in one piece by default."""
+    """How large reads are cut into slices, side by side; in one piece by default."""
     extract: Extract = Extract()
     """How the database is read."""
     validation: Validation = Validation()
@@ -200,6 +200,13 @@ class Source(Model):
         if self.split and not (self.table or self.split.table):
             raise ValueError(
                 "`split` of a `query` needs `split.table`: the table whose statistics tell about the column"
+            )
+        by_cursor = self.split and self.cursor and self.split.column == self.cursor.column
+        if by_cursor and not (self.schedule.incremental and self.primary_key):
+            raise ValueError(
+                "`split.column` is the cursor: a row that is updated between two slices moves to another one, so "
+                "`schedule.incremental` (which reads it again) and `primary_key` are needed; or split by a column "
+                "whose values stay"
             )
         if self.cursor and self.cursor.lookback and not self.primary_key:
             raise ValueError("`cursor.lookback` needs `primary_key`: rows read twice are told apart by it")

@@ -112,6 +112,8 @@ class Extracted(Handover):
     bytes: int
     query_hash: str
     extracted_at: Moment
+    consistency: Literal["snapshot", "none"] = "none"
+    """Whether all rows of the slice are of one moment."""
 
 
 class Validated(Handover):

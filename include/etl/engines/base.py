@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from include.etl.errors import ConfigurationError
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Value = str | int | float | Decimal | bytes | date | datetime | None
+Consistency = Literal["session", "query", "none"]
 
 
 @dataclass(frozen=True)
@@ -49,19 +50,33 @@ class Stream(NamedTuple):
     batches: Iterator[pa.RecordBatch]
 
 
+class Step(NamedTuple):
+    """A value of a column's histogram, and the weights of what lies between the one before and it, and at it."""
+
+    value: Value
+    between: float = 0.0
+    at: float = 0.0
+
+
 class Statistics(NamedTuple):
     """What the catalogue says of a table, without reading it; nothing where it says nothing."""
 
     rows: int | None = None
     """Estimated number of rows."""
-    bounds: Sequence[Value] = ()
-    """Ascending values of a column with about as many rows between each two; or just its lowest and highest."""
+    steps: Sequence[Step] = ()
+    """The column's histogram, or just its two ends, in the column's own order; weights are relative to one another."""
+    missing: float = 0.0
+    """Weight of the rows without a value."""
     leading: frozenset[str] | None = None
     """Columns that lead an index; None where that is not known."""
 
 
 class Session(abc.ABC):
     """An open read-only session, seeing one state of the database where the engine can give that."""
+
+    consistency: Consistency
+    """What sees one state of the database: all queries of the session, each query by itself, or nothing (rows that
+    change while they are read may be missed or come twice)."""
 
     @abc.abstractmethod
     def schema(self, query: Query) -> pa.Schema:

@@ -92,6 +92,8 @@ class MySqlEngine(Engine):
 class MySqlSession(Session):
     """One transaction; `connection` is its driver's connection."""
 
+    consistency = "session"
+
     def __init__(self, engine: MySqlEngine, driver: Driver, connection: Any) -> None:
         self.engine = engine
         self.connection = connection

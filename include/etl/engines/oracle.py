@@ -17,9 +17,10 @@ import pyarrow as pa
 from airflow.providers.oracle.hooks.oracle import OracleHook
 from airflow.sdk import Connection
 
-from include.etl.engines.base import Engine, Query, Session, Stream
+from include.etl.engines.base import Engine, Query, Session, Statistics, Stream
 from include.etl.engines.batches import OneStream, joined, make_schema, rows_at_once
 from include.etl.engines.deadline import Overdue, within
+from include.etl.engines.oracle_catalog import statistics
 from include.etl.engines.oracle_errors import connecting, querying
 from include.etl.engines.oracle_sql import bound, converted
 from include.etl.engines.oracle_types import Plan, plan, requested, to_batch, unreadable
@@ -80,6 +81,8 @@ class OracleEngine(Engine):
 class OracleSession(Session):
     """One transaction; `connection` is its oracledb connection."""
 
+    consistency = "session"
+
     def __init__(self, engine: OracleEngine, connection: Any) -> None:
         self.engine = engine
         self.connection = connection
@@ -102,6 +105,11 @@ class OracleSession(Session):
     def schema(self, query: Query) -> pa.Schema:
         """Column names and types, as the server describes the result; the query is not run."""
         return self._make_schema(self._describe(self._bind(query)[0]))
+
+    def statistics(self, table: str, column: str) -> Statistics:
+        """Estimated rows, the column's histogram or ends, and the columns that lead an index."""
+        self._stream.refuse_second()
+        return statistics(self._ask, table, column)
 
     def stream(self, query: Query) -> Stream:
         """Rows as the driver's data frames hold them; the query starts with the first batch that is asked for."""
@@ -168,6 +176,12 @@ class OracleSession(Session):
         while (frame := self._call(lambda: next(frames, None), started)) is not None:
             if frame.num_rows():
                 yield to_batch(frame, schema, self.engine)
+
+    def _ask(self, sql: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+        started = time.monotonic()
+        with contextlib.closing(self.connection.cursor()) as cursor:
+            self._call(lambda: cursor.execute(sql, values), started)
+            return self._call(cursor.fetchall, started)
 
     def _run(self, sql: str) -> Any:
         cursor = self.connection.cursor()

@@ -85,6 +85,8 @@ class PostgresEngine(Engine):
 class PostgresSession(Session):
     """One transaction; `connection` is its psycopg2 connection."""
 
+    consistency = "session"
+
     def __init__(self, engine: PostgresEngine, connection: connection) -> None:
         self.engine = engine
         self.connection = connection

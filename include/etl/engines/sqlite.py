@@ -71,6 +71,8 @@ class SqliteEngine(Engine):
 class SqliteSession(Session):
     """One transaction; `connection` is its sqlite3 connection."""
 
+    consistency = "session"
+
     def __init__(self, engine: SqliteEngine, connection: sqlite3.Connection) -> None:
         self.engine = engine
         self.connection = connection

@@ -22,8 +22,8 @@ from include.etl.query import build
 from include.etl.records.run import Counter, Run, measured
 from include.etl.storage import publish, seal
 
-ROW_GROUP_ROWS, ROW_GROUP_BYTES = 131_072, 64 << 20
-PART_ROWS = 2_000_000
+ROW_GROUP_ROWS, ROW_GROUP_BYTES = 131_072, 16 << 20
+PART_ROWS, PART_BYTES = 2_000_000, 1 << 30
 RESERVED = {"file_index", "file_row_number", "filename"}
 """Columns that DuckDB adds to those of a Parquet file, by which transform tells rows apart."""
 
@@ -36,7 +36,7 @@ def extract(run: Run, plan: Plan, part: Slice, progress: Callable[[int], None] |
     with measured(run, "extract", f"-{part.index:04d}") as counter:
         folder = run.storage.fresh_folder("raw", run.source.source, run.key, f"slice-{part.index:04d}")
         started = datetime.now(UTC)
-        engine = open_source(run.source, f"moh-etl {run.source.source} {plan.run_id}")
+        engine = open_source(run.source, f"moh-etl {run.source.source} slice {part.index} {plan.run_id}")
         with engine.session() as session:
             query = windowed(run.source, engine, session, plan.window, slices.kept(run, part.index))
             paths = [_count(path, counter) for path in _write_parts(folder, session, query, progress or _ignore)]
@@ -47,6 +47,8 @@ def extract(run: Run, plan: Plan, part: Slice, progress: Callable[[int], None] |
             bytes=counter.bytes,
             extracted_at=started,
             query_hash=hashlib.sha256(query.sql.encode()).hexdigest(),
+            # All rows come by one query, so it need not be the session that sees one state.
+            consistency="none" if session.consistency == "none" else "snapshot",
         )
 
 
@@ -97,7 +99,7 @@ def _check_published(source: Source, schema: pa.Schema) -> None:
 
 
 def _write_parts(folder: Path, session: Session, query: Query, progress: Callable[[int], None]) -> Iterator[Path]:
-    """Parquet parts of at most PART_ROWS rows; an empty result is one part that holds the columns."""
+    """Parquet parts of about PART_ROWS rows or PART_BYTES; an empty result is one part that holds the columns."""
     stream = session.stream(query)
     tables, number = _row_groups(stream.schema, stream.batches), 0
     table = next(tables, stream.schema.empty_table())
@@ -115,12 +117,12 @@ def _write_part(
     path: Path, table: pa.Table, rest: Iterator[pa.Table], progress: Callable[[int], None]
 ) -> pa.Table | None:
     """Write row groups into one file until it is large enough; returns the first row group of the next part."""
-    rows, following = 0, table
+    rows, size, following = 0, 0, table
     try:
         with pq.ParquetWriter(path, table.schema, compression="zstd", compression_level=1) as writer:
-            while following is not None and rows < PART_ROWS:
+            while following is not None and rows < PART_ROWS and size < PART_BYTES:
                 writer.write_table(following, row_group_size=max(following.num_rows, 1))
-                rows += following.num_rows
+                rows, size = rows + following.num_rows, size + following.nbytes
                 progress(following.num_rows)
                 following = next(rest, None)
     except OSError as error:

@@ -139,6 +139,7 @@ def _describe(
         source=source.source,
         window=plan.window,
         bound=plan.bound,
+        consistency=_consistency(extracted),
         dag_id=run.dag_id,
         run_id=run.run_id,
         reason=plan.reason,
@@ -157,6 +158,13 @@ def _describe(
         published_at=datetime.now(UTC),
         phases=summary(run)["phases"],
     )
+
+
+def _consistency(extracted: Sequence[Extracted]) -> manifest.Consistency:
+    """Slices are read by several sessions, at several moments."""
+    if any(part.consistency == "none" for part in extracted):
+        return "none"
+    return "one snapshot" if len(extracted) == 1 else "a snapshot per slice"
 
 
 def _kept(source: Source, column: str, schema: pa.Schema) -> str:

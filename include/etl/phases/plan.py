@@ -12,12 +12,12 @@ from datetime import UTC, datetime, timedelta
 
 from include.etl import slices
 from include.etl.config import Source
-from include.etl.engines import open_source
 from include.etl.errors import ConfigurationError
-from include.etl.handover import Bounds, Mode, Plan, Slice, Window
+from include.etl.handover import Mode, Plan, Slice, Window
 from include.etl.records import checkpoint, manifest
 from include.etl.records.run import Run, measured
 from include.etl.storage import Storage
+from include.etl.survey import survey
 
 log = logging.getLogger("etl.plan")
 ISO = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?)?(Z|[+-]\d{2}:?\d{2})?"
@@ -60,31 +60,6 @@ def plan(run: Run, parameters: Parameters, trigger: Trigger, variables: checkpoi
         counter.facts.update(window=decided.window.model_dump(mode="json"), slices=len(decided.slices))
         log.info("%s reads %s", run.source.source, decided.window.label)
         return decided
-
-
-def survey(source: Source, window: Window) -> list[Bounds]:
-    """The window's slices, from the catalogue of the database; warns of a query that no index can serve.
-
-    Cutting pays for a read of everything, in a first or a full run; the catalogue cannot tell a later window's rows.
-    """
-    table = source.table or (source.split and source.split.table)
-    columns = [found.column for found in (source.split, source.cursor) if found]
-    if not table or not columns:
-        return [Bounds()]
-    with open_source(source, f"moh-etl {source.source} plan").session() as session:
-        found = session.statistics(table, columns[0])
-    for column in columns:
-        if found.leading is not None and column not in found.leading:
-            log.warning(
-                "%s: column %s leads no index of %s: the database has to scan the whole table for every run. "
-                "Ask its administrator for an index",
-                source.source,
-                column,
-                table,
-            )
-    if not source.split or window.read_from is not None:
-        return [Bounds()]
-    return slices.cut(columns[0], found, source.split.rows)
 
 
 def decide(run: Run, parameters: Parameters, trigger: Trigger, variables: checkpoint.Variables) -> Plan:

@@ -13,6 +13,7 @@ from include.etl.handover import Handover, Moment, Window
 from include.etl.storage import Storage, read_json
 
 FOLDER = "_manifests"
+Consistency = Literal["one snapshot", "a snapshot per slice", "none", "not recorded"]
 
 
 class PublishedFile(Handover):
@@ -53,6 +54,8 @@ class Manifest(Handover):
     source: str
     window: Window
     bound: str
+    consistency: Consistency = "not recorded"
+    """What saw one state of the database: the whole read, each slice by itself, or nothing."""
     dag_id: str
     run_id: str
     reason: str = ""

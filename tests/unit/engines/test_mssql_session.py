@@ -377,3 +377,16 @@ def test_without_mssql_python_or_its_driver_pymssql_reads(
     with engine().session():
         pass
     assert "reads with pymssql" in caplog.text
+
+
+def test_statistics_come_from_the_catalogue(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = fake(kind, monkeypatch, [ID], [])
+    server.catalogue = {
+        "sys.partitions": [(1000,)],
+        "sys.index_columns": [("id",)],
+        "type_name": [("int", 0)],
+        "dm_db_stats_histogram": [("1", 0.0, 1.0), ("1000", 998.0, 1.0)],
+    }
+    with engine().session() as session:
+        found = session.statistics("dbo.t", "id")
+    assert (found.rows, [step.value for step in found.steps], found.leading) == (1000, [1, 1000], {"id"})

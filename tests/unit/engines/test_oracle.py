@@ -51,6 +51,7 @@ class FakeConnection:
         self.on_fetch: Any = lambda: None
         self.protocol = "tcp"
         self.current_schema: str | None = None
+        self.catalogue: dict[str, list[tuple[Any, ...]]] = {}
         self.cancelled = threading.Event()
         self.closed = False
 
@@ -85,8 +86,12 @@ class FakeCursor:
         self.connection.sent.append(f"parse {sql}")
         self.connection.on_parse(sql)
 
-    def execute(self, sql: str) -> None:
+    def execute(self, sql: str, values: Any = None) -> None:
         self.connection.sent.append(sql)
+        self.rows = next((rows for key, rows in self.connection.catalogue.items() if key in sql), [])
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        return self.rows
 
     def fetchone(self) -> tuple[str]:
         return (self.connection.protocol,)
@@ -427,3 +432,17 @@ def test_decimals_keep_their_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     with engine().session() as session:
         (batch,) = session.stream(Query("select a from t")).batches
     assert batch["A"].to_pylist() == [Decimal("1.50")] * 2
+
+
+def test_statistics_come_from_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = opened(monkeypatch)
+    fake.catalogue = {
+        "all_tab_statistics": [(1000,)],
+        "all_ind_columns": [("ID",)],
+        "all_tab_columns": [("NUMBER", 0)],
+        "all_tab_histograms": [("1", 0, 0), ("1000", 1, 0)],
+    }
+    with engine().session() as session:
+        found = session.statistics("CLINIC.T", "ID")
+        assert session.consistency == "session"
+    assert (found.rows, [step.value for step in found.steps], found.leading) == (1000, [1, 1000], {"ID"})

@@ -155,3 +155,15 @@ def test_every_field_is_described() -> None:
             assert field.get("description"), f"{name}.{key}"
     assert issubclass(Source, BaseModel)
     assert json.dumps(schema)
+
+
+def test_split_by_the_cursor_needs_a_next_run_and_a_key(tmp_path: Path) -> None:
+    """A row that is updated between two slices moves to another one."""
+    split = SMALLEST + "split: {column: updated_at}\n"
+    (tmp_path / "visits.yaml").write_text(split)
+    assert load_source("visits", tmp_path).split
+    for change in (
+        ('incremental: "0 2 * * *", ', ""),
+        ("primary_key: [visit_id]\ncursor: {column: updated_at, lookback: 1h}", "cursor: {column: updated_at}"),
+    ):
+        assert "`split.column` is the cursor" in error_of(tmp_path, split.replace(*change))
