@@ -168,7 +168,7 @@ def mariadb() -> Iterator[DatabaseServer]:
         (home / "init.sql").write_text(
             f"create database {DATABASE} character set utf8mb4;\n"
             f"create user {USER} identified by '{escaped}';\n"
-            f"grant all on *.* to {USER};\n"
+            f"grant all on *.* to {USER} with grant option;\n"
         )
         shutil.chown(home / "init.sql", *_owner("mysql"))
         server = DatabaseServer("mysql", "127.0.0.1", port, USER, PASSWORD, DATABASE)

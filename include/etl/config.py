@@ -41,6 +41,11 @@ class Cursor(Model):
     """How far each incremental run reads back before its window, to catch rows that arrived late."""
     timezone: Zone = "UTC"
     """Time zone of a cursor column that carries none itself."""
+    lag: Duration | None = None
+    """How far clocks that stamp rows may run behind the server's, and how long before its transaction a row may be
+    stamped. Where open transactions cannot be seen, also how long they last: 10m by default there, else nothing."""
+    longest_writer: Duration = timedelta(hours=1)
+    """A transaction that has been open for longer is reported; if nothing new can be read before it, the run fails."""
 
 
 class Schedule(Model):

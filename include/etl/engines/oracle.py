@@ -15,12 +15,13 @@ import oracledb
 import pyarrow as pa
 from airflow.providers.oracle.hooks.oracle import OracleHook
 
-from include.etl.engines.base import Engine, Query, Session, Stream
+from include.etl.engines.base import Engine, Query, Session, Stream, Writers
 from include.etl.engines.batches import OneStream, joined, make_schema, rows_at_once
 from include.etl.engines.deadline import Overdue, within
 from include.etl.engines.oracle_errors import connecting, querying
 from include.etl.engines.oracle_sql import bound, converted
 from include.etl.engines.oracle_types import Plan, plan, requested, to_batch
+from include.etl.engines.oracle_writers import writers
 from include.etl.errors import ConfigurationError, TransientError
 
 T = TypeVar("T")
@@ -87,6 +88,11 @@ class OracleSession(Session):
     def schema(self, query: Query) -> pa.Schema:
         """Column names and types, as the server describes the result; the query is not run."""
         return self._make_schema(self._describe(self._bind(query)[0]))
+
+    def writers(self) -> Writers:
+        """Transactions of the database that have written, as far as the account may see them."""
+        self._stream.refuse_second()
+        return writers(lambda sql: self._run(sql).fetchall())
 
     def stream(self, query: Query) -> Stream:
         """Rows as the driver's data frames hold them; the query starts with the first batch that is asked for."""
