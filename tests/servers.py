@@ -137,6 +137,7 @@ def postgres() -> Iterator[DatabaseServer]:
         _run("postgres", [initdb, "-D", home / "data", "-U", USER, "--pwfile", home / "password", *options])
         port = _free_port()
         settings = ["fsync=off", "full_page_writes=off", "listen_addresses=127.0.0.1", "shared_buffers=32MB"]
+        settings.append("max_prepared_transactions=8")
         server = DatabaseServer("postgres", "127.0.0.1", port, USER, PASSWORD, "postgres")
         command = [binary, "-D", home / "data", "-k", home, "-p", str(port), *(f"-c{value}" for value in settings)]
         with _running(server, "postgres", command, home, signal.SIGINT):
