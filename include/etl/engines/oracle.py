@@ -92,7 +92,7 @@ class OracleSession(Session):
     def writers(self) -> Writers:
         """Transactions of the database that have written, as far as the account may see them."""
         self._stream.refuse_second()
-        return writers(lambda sql: self._run(sql).fetchall())
+        return writers(lambda sql: self._call(self._run(sql).fetchall, time.monotonic()))
 
     def stream(self, query: Query) -> Stream:
         """Rows as the driver's data frames hold them; the query starts with the first batch that is asked for."""

@@ -50,6 +50,7 @@ class FakeConnection:
         self.on_parse: Any = lambda _: None
         self.on_fetch: Any = lambda: None
         self.protocol = "tcp"
+        self.answers: dict[str, list[tuple[Any, ...]] | Exception] = {}
         self.cancelled = threading.Event()
         self.closed = False
 
@@ -86,6 +87,12 @@ class FakeCursor:
 
     def execute(self, sql: str) -> None:
         self.connection.sent.append(sql)
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        answer = next(rows for key, rows in self.connection.answers.items() if key in self.connection.sent[-1])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def fetchone(self) -> tuple[str]:
         return (self.connection.protocol,)
