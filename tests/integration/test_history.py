@@ -26,7 +26,7 @@ from include.etl.phases import plan as planning
 from tests.integration.conftest import Project
 from tests.servers import DatabaseServer
 
-SECONDS, WRITERS, LONG = 6.0, 10, (1.0, 5.0)
+SECONDS, WRITERS, LONG = 4.5, 10, (1.0, 4.5)
 LAG_S = 1.0
 """How far the applications' clocks run behind."""
 SOURCE = """
@@ -125,7 +125,7 @@ def test_late_commits_are_not_lost(
     assert current <= set(published), f"{len(current - set(published))} rows lost: {report}"
     assert current - set(careless), f"nothing was lost without the bound: {report}"
     assert any(held), f"no transaction held a window's end back: {report}"
-    assert publications > 2, report
+    assert publications > 1, f"all was read by the last run: {report}"
 
 
 def look_with_faults(monkeypatch: pytest.MonkeyPatch) -> list[timedelta]:
