@@ -77,6 +77,11 @@ def test_without_sight_of_writers_a_lag_takes_their_place(tmp_path: Path, lag: s
     assert ("degraded guarantee" in conditions(source(cursor={"column": "a", "lag": lag}), found.bound)) == (not lag)
 
 
+def test_the_end_is_a_whole_second_since_columns_may_keep_no_more(tmp_path: Path) -> None:
+    found = decided(tmp_path, manual(), Writers(NOW, [since(NOW - timedelta(milliseconds=1))]))
+    assert found.window.end == NOW - MARGIN - timedelta(seconds=1)
+
+
 def test_a_writer_that_is_seen_counts_beside_those_that_are_not(tmp_path: Path) -> None:
     found = decided(tmp_path, manual(), UNSEEN._replace(in_flight=[since(NOW - HOUR)]))
     assert found.window.end == NOW - HOUR - MARGIN
