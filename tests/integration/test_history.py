@@ -26,7 +26,9 @@ from include.etl.phases import plan as planning
 from tests.integration.conftest import Project
 from tests.servers import DatabaseServer
 
-SECONDS, WRITERS, LONG = 4.5, 10, (1.0, 4.5)
+SECONDS, WRITERS = 6.0, 10
+LONG, SLOW, SLOWEST = (1.0, 4.5), (3.5, 4.5), 2
+"""Seconds that a transaction lasts now and then; and how long all of the slowest writers' last."""
 LAG_S = 1.0
 """How far the applications' clocks run behind."""
 SOURCE = """
@@ -91,8 +93,9 @@ class Applications:
             change = f"update moving set at = {stamp}" if known else f"insert into moving select {key}, {stamp}"
             cursor.execute(f"{change} where id = {key}" if known else change, values)
             written.add(key)
-        self.stop.wait(dice.uniform(*LONG) if dice.random() < 0.03 else dice.uniform(0, 0.01))
-        if dice.random() < 0.15:
+        slow = number < SLOWEST
+        self.stop.wait(dice.uniform(*(SLOW if slow else LONG if dice.random() < 0.03 else (0, 0.01))))
+        if not slow and dice.random() < 0.15:
             cursor.execute("rollback")
         else:
             cursor.execute("commit")
