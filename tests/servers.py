@@ -141,6 +141,7 @@ def postgres(tls: bool = False) -> Iterator[DatabaseServer]:
         _run("postgres", [initdb, "-D", home / "data", "-U", USER, "--pwfile", home / "password", *options])
         port = _free_port()
         settings = ["fsync=off", "full_page_writes=off", "listen_addresses=127.0.0.1", "shared_buffers=32MB"]
+        settings.append("max_prepared_transactions=8")
         server = DatabaseServer("postgres", "127.0.0.1", port, USER, PASSWORD, "postgres")
         if tls:
             server.certificate, key = certificates.write(home, *_owner("postgres"))

@@ -41,6 +41,14 @@ class Cursor(Model):
     """How far each incremental run reads back before its window, to catch rows that arrived late."""
     timezone: Zone = "UTC"
     """Time zone of a cursor column that carries none itself."""
+    nulls: Literal["every_run", "first_run", "refuse"] = "every_run"
+    """Rows whose cursor is NULL: read by every incremental run and published once (every_run), read only by runs that
+    begin at the beginning, so that later ones are missed (first_run), or an error (refuse)."""
+    lag: Duration | None = None
+    """How far clocks that stamp rows may run behind the server's, and how long before its transaction a row may be
+    stamped. Where open transactions cannot be seen, also how long they last: 10m by default there, else nothing."""
+    longest_writer: Duration = timedelta(hours=1)
+    """A transaction that has been open for longer is reported; if nothing new can be read before it, the run fails."""
 
 
 class Schedule(Model):

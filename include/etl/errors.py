@@ -4,6 +4,7 @@
     ├── ConfigurationError   fix the YAML, the SQL, the suite, the connection or the parameters
     │   └── CheckpointError  repair or restore the checkpoint
     ├── TransientError       nothing to fix: try again (the only group that Airflow retries)
+    │   └── WriterTooOld     the source's administrator ends the session that is named
     ├── DataError            look at the data
     │   └── ValidationFailed a critical expectation was not met; nothing was published
     └── StorageError         look at the disk or the object store
@@ -29,6 +30,10 @@ class CheckpointError(ConfigurationError):
 
 class TransientError(ExtractionError):
     """The source or the network was not available; the same call may work later."""
+
+
+class WriterTooOld(TransientError):
+    """A transaction of the source has been open for so long that nothing new can be read safely until it ends."""
 
 
 class DataError(ExtractionError):

@@ -56,6 +56,35 @@ def _stamp(moment: datetime) -> str:
     return f"{moment:%Y%m%dT%H%M%S}{fraction}Z"
 
 
+class Bound(Handover):
+    """What a window's end rests on: how sure it is that no row before it will be committed any more."""
+
+    grade: Literal["writers seen", "lag", "as asked"] = "as asked"
+    """By the transactions in flight, by a lag since those cannot be seen, or (a source without cursor) by nothing."""
+    asked: Moment | None = None
+    """The end that the window would have had."""
+    safe: Moment | None = None
+    """Up to here nothing will be committed any more."""
+    lag_s: float = 0.0
+    unseen: str = ""
+    """Why transactions in flight cannot be seen."""
+    writer: str | None = None
+    """The session of the oldest transaction in flight, as a DBA finds it."""
+    writer_since: Moment | None = None
+    writer_too_old: bool = False
+    """It has been open for longer than `cursor.longest_writer`."""
+
+    @property
+    def label(self) -> str:
+        """What holds the end back, as a person reads it."""
+        if self.asked is None or self.safe is None or self.safe >= self.asked:
+            return "nothing holds it back"
+        held = f"held back from {self.asked} to {self.safe}"
+        if self.writer:
+            return f"{held} by {self.writer}, in a transaction since {self.writer_since}"
+        return f"{held} by a lag of {self.lag_s:g} s" + (f": {self.unseen}" if self.unseen else "")
+
+
 class Slice(Handover):
     """A part of the window that is read by one task. Its bounds are keys of rows, so only its number travels."""
 
@@ -97,8 +126,8 @@ class Plan(Handover):
     run_id: str
     window: Window
     slices: list[Slice] = Field(default_factory=lambda: [Slice()])
-    bound: str
-    """What the window's end rests on, for the manifest."""
+    """None where nothing can be read safely yet."""
+    bound: Bound = Bound()
     reason: str = ""
     triggered_by: str = ""
 

@@ -51,13 +51,19 @@ def keys_query(table: str, columns: list[str], dialect: str) -> Query:
     return Query(f"SELECT DISTINCT {listed} FROM {_quote_path(table, dialect)}")
 
 
-def predicate(column: str, window: Window) -> str:
-    """The condition that a row's cursor lies in the window. A window without start takes rows without cursor too."""
+def predicate(column: str, window: Window, nulls: str = "first_run") -> str:
+    """The condition that a row's cursor lies in the window. A window without start takes rows without cursor too.
+
+    An incremental one does so by the policy `cursor.nulls`: nothing tells which of them are new. They lie in no range.
+    """
     if window.mode == "full":
         return "1 = 1"
     if window.read_from is None:
         return f"({column} < :{END} OR {column} IS NULL)"
-    return f"({column} >= :{START} AND {column} < :{END})"
+    within = f"{column} >= :{START} AND {column} < :{END}"
+    if window.mode == "incremental" and nulls != "first_run":
+        return f"(({within}) OR {column} IS NULL)"
+    return f"({within})"
 
 
 def only_select(sql: str, dialect: str, where: str) -> None:
@@ -85,7 +91,7 @@ def _from_template(source: Source, window: Window) -> str:
     def condition(column: str = default) -> str:
         if not source.cursor:
             raise ConfigurationError(f"{path.name}: window() needs `cursor` in {source.source}.yaml")
-        return predicate(column, window)
+        return predicate(column, window, source.cursor.nulls)
 
     environment = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
     try:
@@ -110,7 +116,7 @@ def _from_table(source: Source, dialect: str, window: Window) -> str:
     sql = f"SELECT {columns} FROM {_quote_path(str(source.table), dialect)}"
     if window.mode == "full" or not source.cursor:
         return sql
-    return f"{sql} WHERE {predicate(_quote(source.cursor.column, dialect), window)}"
+    return f"{sql} WHERE {predicate(_quote(source.cursor.column, dialect), window, source.cursor.nulls)}"
 
 
 def _quote(name: str, dialect: str) -> str:

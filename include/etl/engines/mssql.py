@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from include.etl.engines.base import Consistency, Engine, Query, Session, Statistics, Stream
+from include.etl.engines.base import Consistency, Engine, Query, Session, Statistics, Stream, Writers
 from include.etl.engines.batches import OneStream, joined, make_schema, rows_at_once
 from include.etl.engines.binding import bind
 from include.etl.engines.deadline import Overdue, within
@@ -26,6 +26,7 @@ from include.etl.engines.mssql_errors import connecting, querying
 from include.etl.engines.mssql_reader import ArrowReader, DriverMissing, Reader, RowReader
 from include.etl.engines.mssql_sql import converted, describing, literal, quoted
 from include.etl.engines.mssql_types import Column, arrow_type, check_names, described, expression, fetch_width
+from include.etl.engines.mssql_writers import MARK, writers
 from include.etl.errors import ConfigurationError, TransientError
 from include.etl.query import only_select
 
@@ -101,7 +102,7 @@ class MsSqlSession(Session):
     def begin(self) -> None:
         """Set what holds for the session, and begin the transaction that its first query takes its snapshot in."""
         timeout_ms = max(2, int(self.engine.limits.statement_timeout_s * 1000))
-        self._run(f"set nocount on; set lock_timeout {timeout_ms // 2}")
+        self._run(f"set nocount on; set lock_timeout {timeout_ms // 2}; set context_info {MARK}")
         ((snapshot, versions),) = self._rows(
             "select snapshot_isolation_state, is_read_committed_snapshot_on from sys.databases "
             "where database_id = db_id()"
@@ -118,6 +119,12 @@ class MsSqlSession(Session):
         """Estimated rows, the column's histogram, and the columns that lead an index."""
         self._stream.refuse_second()
         return statistics(self._rows, table, column)
+
+    def writers(self) -> Writers:
+        """Open transactions of the server, as far as the login may see them."""
+        self._stream.refuse_second()
+        self._resume()
+        return writers(self._rows)
 
     def stream(self, query: Query) -> Stream:
         """Rows as the client fetches them; the query starts with the first batch that is asked for."""

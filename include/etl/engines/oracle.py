@@ -17,13 +17,14 @@ import pyarrow as pa
 from airflow.providers.oracle.hooks.oracle import OracleHook
 from airflow.sdk import Connection
 
-from include.etl.engines.base import Engine, Query, Session, Statistics, Stream
+from include.etl.engines.base import Engine, Query, Session, Statistics, Stream, Writers
 from include.etl.engines.batches import OneStream, joined, make_schema, rows_at_once
 from include.etl.engines.deadline import Overdue, within
 from include.etl.engines.oracle_catalog import statistics
 from include.etl.engines.oracle_errors import connecting, querying
 from include.etl.engines.oracle_sql import bound, converted
 from include.etl.engines.oracle_types import Plan, plan, requested, to_batch, unreadable
+from include.etl.engines.oracle_writers import writers
 from include.etl.errors import ConfigurationError, TransientError
 
 T = TypeVar("T")
@@ -110,6 +111,11 @@ class OracleSession(Session):
         """Estimated rows, the column's histogram or ends, and the columns that lead an index."""
         self._stream.refuse_second()
         return statistics(self._ask, table, column)
+
+    def writers(self) -> Writers:
+        """Transactions of the database that have written, as far as the account may see them."""
+        self._stream.refuse_second()
+        return writers(lambda sql: self._call(self._run(sql).fetchall, time.monotonic()))
 
     def stream(self, query: Query) -> Stream:
         """Rows as the driver's data frames hold them; the query starts with the first batch that is asked for."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,13 +15,15 @@ from include.etl import cursor, slices
 from include.etl.config import Source
 from include.etl.engines import open_source
 from include.etl.engines.base import Engine, Query, Session
-from include.etl.errors import ConfigurationError, StorageError
+from include.etl.errors import ConfigurationError, DataError, StorageError
 from include.etl.handover import Bounds, Extracted, Plan, Slice, Window
 from include.etl.names import published_names
 from include.etl.publication.files import check_partition
 from include.etl.query import build
 from include.etl.records.run import Counter, Run, measured
 from include.etl.storage import publish, seal
+
+log = logging.getLogger("etl.extract")
 
 ROW_GROUP_ROWS, ROW_GROUP_BYTES = 131_072, 16 << 20
 PART_ROWS, PART_BYTES = 2_000_000, 1 << 30
@@ -40,6 +43,7 @@ def extract(run: Run, plan: Plan, part: Slice, progress: Callable[[int], None] |
         with engine.session() as session:
             query = windowed(run.source, engine, session, plan.window, slices.kept(run, part.index))
             paths = [_count(path, counter) for path in _write_parts(folder, session, query, progress or _ignore)]
+        counter.facts["without_cursor"] = _without_cursor(run.source, plan.window, paths)
         return Extracted(
             slice=part,
             parts=[run.storage.relative(path) for path in paths],
@@ -148,6 +152,33 @@ def _count(path: Path, counter: Counter) -> Path:
     counter.rows += pq.ParquetFile(path).metadata.num_rows
     counter.bytes += path.stat().st_size
     return path
+
+
+def _without_cursor(source: Source, window: Window, paths: Sequence[Path]) -> int:
+    """How many rows have no cursor value, by the files' statistics; the policy may be to refuse them."""
+    if source.cursor is None:
+        return 0
+    found = 0
+    for path in paths:
+        groups = pq.read_metadata(path)
+        position = groups.schema.names.index(source.cursor.column)
+        columns = (groups.row_group(number).column(position) for number in range(groups.num_row_groups))
+        found += sum(column.statistics.null_count or 0 for column in columns if column.statistics)
+    if found and source.cursor.nulls == "refuse":
+        raise DataError(
+            f"source {source.source!r}: {found} rows have no value in the cursor column {source.cursor.column!r}; give "
+            "them one in a query (coalesce with the time of their creation), or set cursor.nulls to every_run or "
+            "first_run"
+        )
+    if found and source.cursor.nulls == "every_run" and window.start is not None:
+        log.warning(
+            "%s: %d rows without a value in cursor column %s were read again, as every run has to; give them one in a "
+            "query (coalesce with the time of their creation)",
+            source.source,
+            found,
+            source.cursor.column,
+        )
+    return found
 
 
 def _ignore(rows: int) -> None:

@@ -52,13 +52,17 @@ class Overlap:
     interim: Path
 
     def without_published(self, result: Path) -> Path:
-        """The interim file, or a copy less the rows before the window's start that are published already."""
+        """The interim file, or a copy less the rows published already that lie before the window or have no cursor."""
         start, read_from = self._text(self.window.start), self._text(self.window.read_from)
-        if not self.cursor or start is None or start == read_from:
+        if not self.cursor or start is None:
             return self.interim
-        before = f"{quote(self.cursor)} < {self._bound(self.window.start)}"
+        without = f"SELECT 1 FROM {parquet([self.interim])} WHERE {quote(self.cursor)} IS NULL"
+        missing = count(self.connection, f"({without})") > 0
+        if start == read_from and not missing:
+            return self.interim
+        before = f"({quote(self.cursor)} < {self._bound(self.window.start)} OR {quote(self.cursor)} IS NULL)"
         found = False
-        for manifest, file in self._touching(read_from, start):
+        for manifest, file in self._touching(read_from, start, missing):
             self._register(manifest, file)
             table = "CREATE TEMP TABLE published AS" if not found else "INSERT INTO published"
             self.connection.execute(f"{table} SELECT {self._version} FROM other WHERE {before}")
@@ -74,10 +78,11 @@ class Overlap:
 
     def changes(self, interim: Path, staging: Path) -> list[Change]:
         """What becomes of other publications' files; rewritten ones lie below `staging`, under their own names."""
+        start = self._text(self.window.start)
         if self.window.mode == "full":
             touched = [(manifest, file) for manifest in self.others for file in manifest.files]
         else:
-            touched = list(self._touching(self._text(self.window.start), self._text(self.window.end)))
+            touched = list(self._touching(start, self._text(self.window.end), missing=start is None))
         found = (self._change(manifest, file, interim, staging) for manifest, file in touched)
         return [change for change in found if change is not None]
 
@@ -112,12 +117,14 @@ class Overlap:
             name in theirs.names and theirs.field(name).type == mine.field(name).type for name in self._columns()
         )
 
-    def _touching(self, start: str | None, end: str | None) -> Iterator[tuple[Manifest, PublishedFile]]:
-        """Files of others that may hold rows with a cursor value in [start, end), or with none if start is None."""
+    def _touching(
+        self, start: str | None, end: str | None, missing: bool = False
+    ) -> Iterator[tuple[Manifest, PublishedFile]]:
+        """Files of others that may hold rows with a cursor value in [start, end), or, if asked for, without any."""
         for manifest in self.others:
             for file in manifest.files:
                 span = file.cursor_min is not None and (start is None or str(file.cursor_max) >= start)
-                if (span and (end is None or str(file.cursor_min) < end)) or (start is None and file.cursor_missing):
+                if (span and (end is None or str(file.cursor_min) < end)) or (missing and file.cursor_missing):
                     yield manifest, file
 
     def _register(self, manifest: Manifest, file: PublishedFile) -> None:

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError
 
 from include.etl.config import Source
 from include.etl.errors import StorageError
-from include.etl.handover import Handover, Moment, Window
+from include.etl.handover import Bound, Handover, Moment, Window
 from include.etl.storage import Storage, read_json
 
 FOLDER = "_manifests"
@@ -53,7 +53,7 @@ class Manifest(Handover):
     format_version: Literal[1] = 1
     source: str
     window: Window
-    bound: str
+    bound: Bound
     consistency: Consistency = "not recorded"
     """What saw one state of the database: the whole read, each slice by itself, or nothing."""
     dag_id: str

@@ -86,11 +86,12 @@ def summary(run: Run) -> dict[str, Any]:
     phases.sort(key=lambda phase: (PHASES.index(phase["phase"]), phase["started_at"]))
     failed = [phase for phase in phases if phase["error"]]
     done = any(phase["phase"] == "load" for phase in phases)
+    nothing = any(phase["phase"] == "plan" and phase.get("slices") == 0 for phase in phases)
     return {
         "source": run.source.source,
         "dag_id": run.dag_id,
         "run_id": run.run_id,
-        "status": "failed" if failed else "published" if done else "running",
+        "status": "failed" if failed else "published" if done else "nothing to read yet" if nothing else "running",
         "seconds": round(sum(phase["seconds"] for phase in phases), 3),
         "phases": phases,
     }

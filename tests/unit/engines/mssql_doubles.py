@@ -24,7 +24,7 @@ class FakeServer:
         self.fail: dict[str, Answer] = {}
         self.on_fetch: Answer = lambda: None
         self.snapshot = (1, 0)
-        self.catalogue: dict[str, list[tuple[Any, ...]]] = {}
+        self.answers: dict[str, list[tuple[Any, ...]]] = {}
         self.open_transactions = 1
         self.released = threading.Event()
         self.cancelled = self.ended = self.closed = 0
@@ -75,12 +75,12 @@ class FakeCursor:
             self.description = [(name,) for name in DESCRIPTION]
             described = enumerate(self.server.described, 1)
             self.small = [(False, i, *column, None) for i, column in described]
-        elif known := [rows for key, rows in self.server.catalogue.items() if key in sql]:
-            self.small = known[0]
         elif "snapshot_isolation_state" in sql:
             self.small = [self.server.snapshot]
         elif "@@trancount" in sql:
             self.small = [(self.server.open_transactions,)]
+        elif answered := [rows for key, rows in self.server.answers.items() if key in sql]:
+            self.small = answered[0]
         else:
             self.description = [
                 (name,) for name in self.server.names or [column[0] for column in self.server.described]

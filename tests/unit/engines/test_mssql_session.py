@@ -92,7 +92,7 @@ def test_what_a_session_sends(kind: str, monkeypatch: pytest.MonkeyPatch) -> Non
         assert pa.Table.from_batches(stream.batches)["id"].to_pylist() == [1, None]
     query = "select id from t where at >= cast('2024-01-02T00:00:00' as datetime2(7)) order by id"
     assert server.sent == [
-        "set nocount on; set lock_timeout 30000",
+        "set nocount on; set lock_timeout 30000; set context_info 0x6D6F682D65746C",
         "select snapshot_isolation_state, is_read_committed_snapshot_on from sys.databases where database_id = db_id()",
         "set transaction isolation level snapshot",
         "begin transaction",
@@ -381,7 +381,7 @@ def test_without_mssql_python_or_its_driver_pymssql_reads(
 
 def test_statistics_come_from_the_catalogue(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     server = fake(kind, monkeypatch, [ID], [])
-    server.catalogue = {
+    server.answers = {
         "sys.partitions": [(1000,)],
         "sys.index_columns": [("id",)],
         "type_name": [("int", 0)],

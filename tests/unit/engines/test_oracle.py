@@ -51,7 +51,7 @@ class FakeConnection:
         self.on_fetch: Any = lambda: None
         self.protocol = "tcp"
         self.current_schema: str | None = None
-        self.catalogue: dict[str, list[tuple[Any, ...]]] = {}
+        self.answers: dict[str, list[tuple[Any, ...]] | Exception] = {}
         self.cancelled = threading.Event()
         self.closed = False
 
@@ -88,10 +88,12 @@ class FakeCursor:
 
     def execute(self, sql: str, values: Any = None) -> None:
         self.connection.sent.append(sql)
-        self.rows = next((rows for key, rows in self.connection.catalogue.items() if key in sql), [])
 
     def fetchall(self) -> list[tuple[Any, ...]]:
-        return self.rows
+        answer = next((rows for key, rows in self.connection.answers.items() if key in self.connection.sent[-1]), [])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def fetchone(self) -> tuple[str]:
         return (self.connection.protocol,)
@@ -436,7 +438,7 @@ def test_decimals_keep_their_scale(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_statistics_come_from_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = opened(monkeypatch)
-    fake.catalogue = {
+    fake.answers = {
         "all_tab_statistics": [(1000,)],
         "all_ind_columns": [("ID",)],
         "all_tab_columns": [("NUMBER", 0)],
