@@ -5,6 +5,7 @@
     │   └── CheckpointError  repair or restore the checkpoint
     ├── TransientError       nothing to fix: try again (the only group that Airflow retries)
     ├── DataError            look at the data
+    │   ├── SchemaChanged    columns differ from those published before; nothing was published
     │   └── ValidationFailed a critical expectation was not met; nothing was published
     └── StorageError         look at the disk or the object store
 
@@ -33,6 +34,10 @@ class TransientError(ExtractionError):
 
 class DataError(ExtractionError):
     """The data is not what was declared."""
+
+
+class SchemaChanged(DataError):
+    """The columns are not those that were published before, in a way that `schema_changes` does not allow."""
 
 
 class ValidationFailed(DataError):
