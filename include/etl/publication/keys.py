@@ -54,7 +54,7 @@ class Keys:
         values = [f"DATE '{f.partition}'" if f.partition not in (None, NO_VALUE) else "NULL::DATE" for f in chosen]
 
         def column(name: str) -> str:
-            return f"([{', '.join(values)}])[file_index + 1]" if name == partition else quote(name)
+            return f"([{', '.join(values)}])[file_index::BIGINT + 1]" if name == partition else quote(name)
 
         gone = DELETED_AT if any(file.deleted for file in chosen) else "NULL::TIMESTAMPTZ"
         columns = [f"{column(name)} AS {quote(name)}" for name in self.new.key]
