@@ -7,6 +7,7 @@ from pathlib import Path
 
 from include.etl.duck import count, parquet, quote, text
 from include.etl.errors import SchemaChanged
+from include.etl.handover import DELETED_AT
 from include.etl.publication import files
 from include.etl.publication.rows import NewRows, PublishedRows, order
 from include.etl.publication.schema import widens
@@ -46,7 +47,7 @@ class AddedRows:
             names = ", ".join(quote(name) for name in values)
             expressions = ", ".join(values.values())
             self.rows.connection.execute(f"INSERT INTO added ({names}) SELECT {expressions} FROM {selected}")
-        lost = [n for n in theirs.names if n not in mine.names]
+        lost = [n for n in theirs.names if n not in (*mine.names, DELETED_AT)]
         if lost and not replaced and len(self) > before:
             raise self._refused(manifest, f"column {lost[0]!r} was there")
 

@@ -39,11 +39,55 @@ class Merge:
         Rows of this window's earlier publication that were not read again are added: what moved to a later window is
         not lost before that has been read.
         """
-        self._meet()
-        for manifest in self._own(self._staying()):
+        staying = [manifest for manifest in self.standing if self._stays(manifest)]
+        if not staying:
+            return self.new.interim
+        self._meet(staying)
+        for manifest in filter(self._is_own, staying):
             self._keep(manifest)
         if not count(self.rows.connection, f"met WHERE NOT {WINS}"):
             return self.new.interim
+        return self._without_outdated(result)
+
+    def changes(self, interim: Path, staging: Path) -> list[Change]:  # noqa: ARG002 - also those left out count
+        """What becomes of other publications' files; rewritten ones lie below `staging`, under their own names."""
+        others = [manifest for manifest in self.standing if not self._is_own(manifest)]
+        gone = [Change(m, file, None) for m in others if not self._stays(m) for file in m.files]
+        if self.new.window.mode == "full":
+            touched = [(m, file) for m in others if self._stays(m) for file in m.files]
+        else:
+            touched = self._touched() if others else []
+        changed = [self._change(manifest, file, staging) for manifest, file in touched]
+        return gone + [change for change in changed if change is not None]
+
+    def _is_own(self, manifest: Manifest) -> bool:
+        return manifest.window.name == self.new.window.name
+
+    def _stays(self, manifest: Manifest) -> bool:
+        """Whether rows may stay: a full run replaces all that had been published when it began to read."""
+        return self.new.window.mode != "full" or manifest.published_at > self.new.read_at
+
+    def _meet(self, staying: Sequence[Manifest]) -> None:
+        """Find the published rows that have the key of a new one: the table `met`."""
+        connection, new = self.rows.connection, self.new
+        names = ", ".join(quote(name) for name in new.key)
+        cursor = quote(new.cursor) if new.cursor else "NULL"
+        connection.execute(
+            f"CREATE TEMP TABLE fresh AS SELECT {names}, {cursor} AS {CURSOR} FROM {parquet([new.interim])}"
+        )
+        for manifest in staying:
+            self.rows.check(manifest, new)
+        self.keys = Keys(self.rows, new, self.scratch)
+        found = self.keys.of(staying)
+        own = [number for number, (manifest, _) in enumerate(self.keys.files) if self._is_own(manifest)]
+        is_own = f"found.{FILE} IN ({', '.join(map(str, own))})" if own else "false"
+        wins = self._wins(f"found.{CURSOR}", f"found.{READ}", f"found.{GONE}", is_own)
+        connection.execute(
+            f"CREATE TEMP TABLE met AS SELECT found.*, fresh.{CURSOR} AS {MINE}, {wins} AS {WINS} "
+            f"FROM {found} AS found JOIN fresh ON {self._related('found', f'found.{CURSOR}')}"
+        )
+
+    def _without_outdated(self, result: Path) -> Path:
         cursor = f"mine.{quote(self.new.cursor)}" if self.new.cursor else "NULL"
         outdated = (
             f"SELECT 1 FROM met WHERE {same(self.new.key, 'mine', 'met')} "
@@ -55,46 +99,6 @@ class Merge:
         self.rows.connection.execute(f"COPY ({kept}{sorting}) TO {text(str(result))} ({options})")
         return result
 
-    def changes(self, interim: Path, staging: Path) -> list[Change]:  # noqa: ARG002 - also those left out count
-        """What becomes of other publications' files; rewritten ones lie below `staging`, under their own names."""
-        own, staying = self._own(self.standing), self._staying()
-        gone = [m for m in self.standing if m not in staying and m not in own]
-        touched = self._touched() if self.new.window.mode != "full" else [(m, f) for m in staying for f in m.files]
-        changed = [self._change(m, f, staging) for m, f in touched if m not in own]
-        return [Change(m, f, None) for m in gone for f in m.files] + [change for change in changed if change]
-
-    def _own(self, manifests: Sequence[Manifest]) -> list[Manifest]:
-        return [one for one in manifests if one.window.name == self.new.window.name]
-
-    def _staying(self) -> list[Manifest]:
-        """Publications that may hold rows which stay: a full run replaces all that was there when it began to read."""
-        if self.new.window.mode != "full":
-            return list(self.standing)
-        return [manifest for manifest in self.standing if manifest.published_at > self.new.read_at]
-
-    def _meet(self) -> None:
-        """Find the published rows that have the key of a new one: the table `met`."""
-        connection, new = self.rows.connection, self.new
-        names = ", ".join(quote(name) for name in new.key)
-        cursor = quote(new.cursor) if new.cursor else "NULL"
-        connection.execute(
-            f"CREATE TEMP TABLE fresh AS SELECT {names}, {cursor} AS {CURSOR} FROM {parquet([new.interim])}"
-        )
-        for manifest in self._staying():
-            self.rows.check(manifest, new)
-        self.keys = Keys(self.rows, new, self.scratch)
-        found = (
-            self.keys.of(self._staying())
-            or f"(SELECT *, NULL AS {READ}, NULL AS {GONE}, 0 AS {FILE} FROM fresh LIMIT 0)"
-        )
-        own = [number for number, (manifest, _) in enumerate(self.keys.files) if self._own([manifest])]
-        is_own = f"found.{FILE} IN ({', '.join(map(str, own))})" if own else "false"
-        wins = self._wins(f"found.{CURSOR}", f"found.{READ}", f"found.{GONE}", is_own)
-        connection.execute(
-            f"CREATE TEMP TABLE met AS SELECT found.*, fresh.{CURSOR} AS {MINE}, {wins} AS {WINS} "
-            f"FROM {found} AS found JOIN fresh ON {self._related('found', f'found.{CURSOR}')}"
-        )
-
     def _keep(self, manifest: Manifest) -> None:
         for file in one_format(manifest):
             self.rows.register(manifest, file)
@@ -104,6 +108,7 @@ class Merge:
         """The files, in all formats, that lose a row."""
         numbers = self.rows.connection.sql(f"SELECT DISTINCT {FILE} FROM met WHERE {WINS} ORDER BY {FILE}").fetchall()
         found = [self.keys.files[number] for (number,) in numbers]
+        found = [(manifest, file) for manifest, file in found if not self._is_own(manifest)]
         return [(m, file) for m, one in found for file in m.files if file.partition == one.partition]
 
     def _change(self, manifest: Manifest, file: PublishedFile, staging: Path) -> Change | None:
