@@ -109,8 +109,8 @@ def _schema_changes(new: NewRows, standing: Sequence[Manifest], counter: Counter
     apart = schemas.unreadable(new.schema, [one for one in staying if not full or one.published_at > new.read_at])
     if changes:
         counter.facts["schema_changes"] = [str(change) for change in changes]
-    allowed = [*changes, *(change for change in apart if change not in changes)]
-    schemas.judge(new.source, allowed, replaces=full and not apart)
+    told = [*changes, *(change for change in apart if change not in changes)]
+    schemas.judge(new.source, told, replaces=full and not apart)
     return changes
 
 
