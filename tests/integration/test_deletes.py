@@ -58,6 +58,16 @@ def test_key_that_left_is_marked_once_and_for_all_until_it_comes_back(marking: P
     assert marked(marking)[4] == first[4]
 
 
+def test_key_that_comes_back_in_a_later_window_replaces_its_mark(marking: Project) -> None:
+    marking.run()
+    marking.execute("DELETE FROM visits WHERE visit_id = 3")
+    marking.run(mode="full")
+    marking.execute("INSERT INTO visits VALUES (3, '2024-01-05', '1.00', 'back', '2024-01-05 08:00:00')")
+    marking.run(start="2024-01-05", end="2024-01-06T00:00:00Z")
+    assert marked(marking) == {}
+    assert [row[0] for row in marking.rows()] == list(range(10))
+
+
 @pytest.mark.parametrize(("gone", "refused"), [(5, False), (6, True), (10, True)])
 def test_more_than_max_deletes_is_refused(marking: Project, gone: int, refused: bool) -> None:
     marking.run()
@@ -120,18 +130,20 @@ def test_source_column_of_that_name_is_refused(project: Project) -> None:
         project.run()
 
 
-def test_reference_to_a_marked_row_leads_nowhere(marking: Project) -> None:
-    marking.run()
-    marking.execute("DELETE FROM visits WHERE visit_id = 3")
-    marking.run(mode="full")
+def test_reference_to_a_marked_row_leads_nowhere(project: Project) -> None:
+    project.configure(MARK)
+    project.execute(INSERT, [(number,) for number in range(10)])
+    project.run()
+    project.execute("DELETE FROM visits WHERE visit_id = 3")
+    project.run(mode="full")
     text = VISITS.replace("source: visits", "source: other")
-    marking.configure(text + "validation: {references: {known: {source: visits}}}\n", "other")
-    (marking.folder / "expectations").mkdir()
-    (marking.folder / "expectations" / "other.json").write_text(SUITE)
+    project.configure(text + "validation: {references: {known: {source: visits}}}\n", "other")
+    (project.folder / "expectations").mkdir()
+    (project.folder / "expectations" / "other.json").write_text(SUITE)
     run = Run(load_source("other"), "run", Storage.from_environment())
-    planned = plan(run, Parameters(), Trigger(datetime.now(UTC)), marking.memory)
+    planned = plan(run, Parameters(), Trigger(datetime.now(UTC)), project.memory)
     assert check(run, planned, [extract(run, planned, part) for part in planned.slices]).verdict == "passed"
-    marking.execute(INSERT, [(3,)])
+    project.execute(INSERT, [(3,)])
     with pytest.raises(ValidationFailed, match="visit_id"):
         check(run, planned, [extract(run, planned, part) for part in planned.slices])
 

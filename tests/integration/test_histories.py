@@ -26,7 +26,7 @@ from include.etl.storage import Storage
 from tests.integration.conftest import VISITS, Project
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
-KEYS, HOURS, RUNS = 12, 60, 14
+KEYS, HOURS, RUNS = 12, 60, 12
 
 
 class Stopped(BaseException):
