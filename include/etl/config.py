@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from include.etl.config_values import Column, Cron, Duration, FileName, Format, Name, Step, Zone
+from include.etl.config_values import Column, Cron, Duration, FileName, Format, Name, Share, Step, Zone
 
 INCLUDE = Path(__file__).resolve().parents[1]
 """The project's own folder of sources, SQL and expectations."""
@@ -188,6 +188,15 @@ class Source(Model):
     """How rows are cleaned."""
     output: Output
     """What is published, in which formats and folders."""
+    load: Literal["append", "merge"] = "append"
+    """`append` keeps every version of a row (key and cursor); `merge` keeps the current row of each key."""
+    deletes: Literal["ignore", "mark"] = "ignore"
+    """`mark`: a full run keeps the last row of a key that left the source, with the time in `_deleted_at`."""
+    max_deletes: Share = 0.1
+    """With `deletes: mark`, a full run that would mark more of the published keys than this is refused."""
+    schema_changes: Literal["evolve", "warn", "fail"] = "warn"
+    """Columns differ from those published before: `warn` and `evolve` publish what stays readable together,
+    `evolve` with a full run also replaces types that do not; `fail` publishes nothing."""
     retries: Retries = Retries()
     """What happens after a transient error."""
     memory_limit_mb: Annotated[int, Field(ge=512, le=1_048_576)] = 2048
@@ -220,6 +229,13 @@ class Source(Model):
             raise ValueError("`cursor.lookback` needs `primary_key`: rows read twice are told apart by it")
         if self.schedule.incremental and not self.cursor:
             raise ValueError("`schedule.incremental` needs `cursor`: the column that tells new rows from old ones")
+        return self
+
+    @model_validator(mode="after")
+    def _rows_have_keys(self) -> Source:
+        needing = [f"{k}: {v}" for k, v in (("load", self.load), ("deletes", self.deletes)) if v in ("merge", "mark")]
+        if needing and not self.primary_key:
+            raise ValueError(f"`{needing[0]}` needs `primary_key`: the columns that tell which row is which")
         return self
 
     @cached_property

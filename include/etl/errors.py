@@ -6,6 +6,7 @@
     ├── TransientError       nothing to fix: try again (the only group that Airflow retries)
     │   └── WriterTooOld     the source's administrator ends the session that is named
     ├── DataError            look at the data
+    │   ├── SchemaChanged    columns differ from those published before; nothing was published
     │   └── ValidationFailed a critical expectation was not met; nothing was published
     └── StorageError         look at the disk or the object store
 
@@ -38,6 +39,10 @@ class WriterTooOld(TransientError):
 
 class DataError(ExtractionError):
     """The data is not what was declared."""
+
+
+class SchemaChanged(DataError):
+    """The columns are not those that were published before, in a way that `schema_changes` does not allow."""
 
 
 class ValidationFailed(DataError):

@@ -10,6 +10,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 METADATA = ("_source", "_run_id", "_extracted_at", "_window_start", "_window_end")
 """Columns that transform adds to every row."""
 
+DELETED_AT = "_deleted_at"
+"""Column of a source with `deletes: mark`: when a full run found the row gone; NULL for rows that are there."""
+
 Mode = Literal["incremental", "backfill", "full", "range"]
 
 

@@ -14,12 +14,14 @@ import pyarrow.parquet as pq
 from include.etl import cursor, slices
 from include.etl.config import Source
 from include.etl.engines import open_source
-from include.etl.engines.base import Engine, Query, Session
+from include.etl.engines.base import Engine, Query, Session, Stream
 from include.etl.errors import ConfigurationError, DataError, StorageError
 from include.etl.handover import Bounds, Extracted, Plan, Slice, Window
 from include.etl.names import published_names
+from include.etl.publication import schema
 from include.etl.publication.files import check_partition
 from include.etl.query import build
+from include.etl.records import manifest
 from include.etl.records.run import Counter, Run, measured
 from include.etl.storage import publish, seal
 
@@ -42,7 +44,9 @@ def extract(run: Run, plan: Plan, part: Slice, progress: Callable[[int], None] |
         engine = open_source(run.source, f"moh-etl {run.source.source} slice {part.index} {plan.run_id}")
         with engine.session() as session:
             query = windowed(run.source, engine, session, plan.window, slices.kept(run, part.index))
-            paths = [_count(path, counter) for path in _write_parts(folder, session, query, progress or _ignore)]
+            stream = session.stream(query)
+            _check_changes(run, plan, stream.schema, counter)
+            paths = [_count(path, counter) for path in _write_parts(folder, stream, progress or _ignore)]
         counter.facts["without_cursor"] = _without_cursor(run.source, plan.window, paths)
         return Extracted(
             slice=part,
@@ -63,9 +67,9 @@ def windowed(source: Source, engine: Engine, session: Session, window: Window, p
         ConfigurationError: a declared key or cursor column is not in the result.
     """
     unbound = build(source, engine.dialect, window)
-    schema = session.schema(unbound)
-    folded = [name.lower() for name in schema.names]
-    for name in schema.names:
+    columns = session.schema(unbound)
+    folded = [name.lower() for name in columns.names]
+    for name in columns.names:
         if folded.count(name.lower()) > 1:
             raise ConfigurationError(
                 f"source {source.source!r}: column {name!r} comes twice, but for capital letters, in the result of "
@@ -78,33 +82,40 @@ def windowed(source: Source, engine: Engine, session: Session, window: Window, p
         )
     declared = [*source.primary_key, *(found.column for found in (source.cursor, source.split) if found)]
     for column in declared:
-        if column not in schema.names:
+        if column not in columns.names:
             raise ConfigurationError(
                 f"source {source.source!r}: column {column!r} (primary_key, cursor or split) is not in the result of "
-                f"{source.query or source.table}; allowed: {', '.join(schema.names)}"
+                f"{source.query or source.table}; allowed: {', '.join(columns.names)}"
             )
-    _check_published(source, schema)
+    _check_published(source, columns)
     if not source.cursor or window.mode == "full":
         return build(source, engine.dialect, window, part=part)
-    column_type = schema.field(source.cursor.column).type
+    column_type = columns.field(source.cursor.column).type
     start = cursor.bound(window.read_from, column_type, source)
     return build(source, engine.dialect, window, start, cursor.bound(window.end, column_type, source), part)
 
 
-def _check_published(source: Source, schema: pa.Schema) -> None:
+def _check_published(source: Source, columns: pa.Schema) -> None:
     """Find out before reading whether names and partition column will do; own steps may still change the columns."""
     if source.transform.steps:
         return
-    names, declared = published_names(source, schema.names), source.transform.types
+    names, declared = published_names(source, columns.names), source.transform.types
     types = {
         column: pa.date32() if kind.strip().upper() == "DATE" else pa.string() for column, kind in declared.items()
     }
-    check_partition(source, pa.schema([(names[field.name], types.get(field.name, field.type)) for field in schema]))
+    check_partition(source, pa.schema([(names[field.name], types.get(field.name, field.type)) for field in columns]))
 
 
-def _write_parts(folder: Path, session: Session, query: Query, progress: Callable[[int], None]) -> Iterator[Path]:
+def _check_changes(run: Run, plan: Plan, columns: pa.Schema, counter: Counter) -> None:
+    """Compare the columns with those extracted last, before the first row is read."""
+    changes = schema.extracted_changes(run.source, columns, manifest.current(run.storage, run.source.source))
+    if changes:
+        counter.facts["schema_changes"] = [str(change) for change in changes]
+    schema.judge(run.source, changes, replaces=plan.window.mode == "full")
+
+
+def _write_parts(folder: Path, stream: Stream, progress: Callable[[int], None]) -> Iterator[Path]:
     """Parquet parts of about PART_ROWS rows or PART_BYTES; an empty result is one part that holds the columns."""
-    stream = session.stream(query)
     tables, number = _row_groups(stream.schema, stream.batches), 0
     table = next(tables, stream.schema.empty_table())
     while table is not None:

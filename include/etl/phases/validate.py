@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +13,7 @@ from include.etl.config import Reference
 from include.etl.duck import share
 from include.etl.engines import open_source
 from include.etl.errors import ConfigurationError, ValidationFailed
-from include.etl.handover import Extracted, Plan, Validated
+from include.etl.handover import DELETED_AT, Extracted, Plan, Validated
 from include.etl.publication import files
 from include.etl.query import keys_query
 from include.etl.records import manifest
@@ -109,17 +109,23 @@ def _published(run: Run, other: str, columns: Sequence[str]) -> list[Path]:
         wanted = "parquet" if any(file.format == "parquet" for file in publication.files) else None
         first = wanted or publication.files[0].format
         for number, file in enumerate(file for file in publication.files if file.format == first):
-            if wanted and publication.partition_by not in columns:
+            if wanted and publication.partition_by not in columns and not file.deleted:
                 paths.append(folder / file.path)
                 continue
             path = _folder(run) / f"{other}-{publication.window.name}-{number}.parquet"
             reader = files.read(folder, publication, file)
-            _write(path, reader.schema, reader)
+            _write(path, reader.schema, _alive(reader) if file.deleted else reader)
             paths.append(path)
     return paths
 
 
-def _write(path: Path, schema: pa.Schema, batches: pa.RecordBatchReader) -> None:
+def _alive(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    """The rows that are not marked as deleted: a reference to the others leads nowhere."""
+    for batch in reader:
+        yield batch.filter(batch.column(DELETED_AT).is_null())
+
+
+def _write(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for batch in batches:
             writer.write_batch(batch)

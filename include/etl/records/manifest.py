@@ -30,6 +30,8 @@ class PublishedFile(Handover):
     cursor_max: str | None = None
     cursor_missing: bool = False
     """Whether some row has no cursor value."""
+    deleted: int = 0
+    """How many of the rows are marked as deleted."""
 
 
 class ColumnType(Handover):
@@ -37,6 +39,31 @@ class ColumnType(Handover):
 
     name: str
     type: str
+
+
+class SchemaChange(Handover):
+    """How a column differs from the publication before."""
+
+    kind: Literal["new", "missing", "type", "partition"]
+    column: str
+    old: str | None = None
+    """Arrow type that it had; None for a new column."""
+    new: str | None = None
+    """Arrow type that it has; None for a missing column."""
+    readable: bool = True
+    """Whether files of both kinds can be read together without changing a value."""
+    hint: str = ""
+
+    def __str__(self) -> str:
+        """The change as a person reads it."""
+        if self.kind == "new":
+            what = f"is new ({self.new})"
+        elif self.kind == "missing":
+            what = f"is missing (it was {self.old})"
+        else:
+            what = f"was {self.old}, is {self.new}" + ("" if self.readable else ": not readable together")
+        name = "output.partition_by" if self.kind == "partition" else f"column {self.column!r}"
+        return f"{name} {what}" + (f"; {self.hint}" if self.hint else "")
 
 
 class Rows(Handover):
@@ -65,12 +92,20 @@ class Manifest(Handover):
     arrow_schema: str
     """The published Arrow schema, serialised by Arrow, as base64."""
     columns: list[ColumnType]
+    source_schema: str | None = None
+    """The Arrow schema as it was extracted, in the same form."""
+    schema_changes: list[SchemaChange] = Field(default_factory=list)
+    """How the published columns differ from those of the publication before."""
     partition_by: str | None = None
     cursor: str | None = None
     """Published name of the cursor column."""
     key: list[str] = Field(default_factory=list)
     """Published names of the primary key's columns."""
     rows: Rows
+    kept: int = 0
+    """Rows of this window's earlier publication that were not read again, and are in the files too (`load: merge`)."""
+    deleted: int = 0
+    """Rows that are no longer in the source, and are in the files too, marked (`deletes: mark`)."""
     replaced_later: int = 0
     """Rows that a later publication read again and publishes instead."""
     files: list[PublishedFile]
