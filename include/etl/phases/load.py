@@ -42,7 +42,7 @@ def load(
         ConfigurationError: the partition, key or cursor column is not among the published ones.
         DataError: a format cannot hold the data.
     """
-    with measured(run, "load") as counter, run.storage.lock(run.source.source):
+    with measured(run, "load") as counter, run.storage.lock(run.source.source, f"run {run.run_id} of {run.dag_id}"):
         folder = manifest.published_folder(run.storage, run.source.source)
         staging = run.storage.folder("staging", run.source.source)
         journal.finish(staging, folder)  # of a publication that was stopped, whoever's it was
@@ -74,12 +74,13 @@ def _prepare(
     interim = run.storage.absolute(transformed.parts[0])
     interim, new, changes = _stage(run, plan.window, read_at, interim, folder, staging)
     written = _describe(run, plan, extracted, validated, transformed, interim, new)
-    manifests = {**_others(changes), manifest.path_of(plan.window): written.model_dump(mode="json")}
+    manifests = {manifest.path_of(plan.window): written.model_dump(mode="json"), **_others(changes)}
     renames = {f"new/{file.path}": file.path for file in new}
-    renames |= {f"rewritten/{change.new.path}": change.new.path for change in changes if change.new}
+    rewrites = {f"rewritten/{change.new.path}": change.new.path for change in changes if change.new}
     removals = [change.old.path for change in changes if not change.new]
     removals += _stale(run, plan.window, {file.path for file in new})
-    journal.write(staging, journal.Journal(renames=renames, removals=removals, manifests=manifests))
+    changes_to_make = journal.Journal(renames=renames, manifests=manifests, rewrites=rewrites, removals=removals)
+    journal.write(staging, changes_to_make)
     return written
 
 

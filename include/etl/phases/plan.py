@@ -15,8 +15,9 @@ from include.etl.config import Source
 from include.etl.engines import open_source
 from include.etl.errors import ConfigurationError
 from include.etl.handover import Bounds, Mode, Plan, Slice, Window
-from include.etl.records import checkpoint, manifest
-from include.etl.records.run import Run, measured
+from include.etl.publication import standing
+from include.etl.records import checkpoint
+from include.etl.records.run import Run, begin_anew, close_interrupted, measured
 from include.etl.storage import Storage
 
 log = logging.getLogger("etl.plan")
@@ -53,6 +54,8 @@ def plan(run: Run, parameters: Parameters, trigger: Trigger, variables: checkpoi
         ConfigurationError: a parameter makes no sense, or the checkpoint cannot be used.
     """
     with measured(run, "plan") as counter:
+        begin_anew(run)
+        close_interrupted(run)
         decided = decide(run, parameters, trigger, variables)
         cuts = survey(run.source, decided.window)
         slices.keep(run, cuts)
@@ -93,7 +96,7 @@ def decide(run: Run, parameters: Parameters, trigger: Trigger, variables: checkp
     A run that has published before (it was cleared) gets its old window again, and so replaces its own files.
     """
     mode = choose_mode(run.source, parameters, trigger)
-    earlier = manifest.of_run(run.storage, run.source, run.dag_id, run.run_id)
+    earlier = standing.of_run(run.storage, run.source.source, run.dag_id, run.run_id)
     window = earlier.window if earlier else _window(run.source, mode, parameters, trigger, variables, run.storage)
     return Plan(
         run_id=run.run_id,

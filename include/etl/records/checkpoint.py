@@ -107,7 +107,10 @@ def advance(source: Source, bound: datetime, run_id: str, variables: Variables, 
     content = moved.model_dump(mode="json")
     description = f"{source.source}: everything before `bound` is published. Edit only to re-extract or to skip."
     variables.set(variable_key(source.source), json.dumps(content, indent=2), description)
-    write_json(storage.folder("checkpoints", source.source) / f"{now:%Y%m%dT%H%M%S.%fZ}.json", content)
+    folder = storage.folder("checkpoints", source.source)
+    for left in folder.glob(".*.tmp"):  # of a process that was killed right here; no other one writes now
+        left.unlink()
+    write_json(folder / f"{now:%Y%m%dT%H%M%S.%fZ}.json", content)
     return moved
 
 
