@@ -51,14 +51,14 @@ def locked(path: Path, what: str, holder: str, *, shared: bool = False, wait_s: 
             _write(handle, "")
 
 
-def left_by(path: Path) -> str:
-    """Who held the lock when it died; empty where the last holder ended in order, or is still at work."""
-    try:
-        with path.open() as handle:
+def left_by(path: Path) -> str | None:
+    """Who held the lock when it died; empty if its last holder ended in order, None if somebody holds it now."""
+    with path.open() as handle:
+        try:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return _read(handle)
-    except OSError:  # held, or gone
-        return ""
+        except BlockingIOError:
+            return None
+        return _read(handle)
 
 
 def _acquire(handle: IO[str], path: Path, what: str, kind: int, wait_s: float) -> None:

@@ -69,7 +69,7 @@ def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
     assert made.child(crashing.second_night, folder / "undisturbed") == 0
     made.steps = json.loads((folder / "undisturbed" / "steps.json").read_text())
     made.new = crashing.seen(folder / "undisturbed")
-    yield made
+    return made
 
 
 def test_the_rehearsal_is_worth_it(rehearsal: Rehearsal) -> None:

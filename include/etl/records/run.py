@@ -121,21 +121,28 @@ def begin_anew(run: Run) -> None:
 
 
 def close_interrupted(run: Run) -> None:
-    """Say `interrupted` in the summaries of the source's other runs that were killed in a phase.
+    """Say `interrupted` in the summaries of the source's other runs that have not ended and that nobody works on.
 
-    A dead process cannot do it itself. A run that is taken up again says how it goes with its next phase.
+    A process that was killed cannot do it itself. A run that is only between two tasks says how it goes with the next.
     """
     for path in (run.storage.root / "runs" / run.source.source).glob("*/summary.json"):
-        killed = {lock.name[1:-5]: who for lock in path.parent.glob(".*.lock") if (who := left_by(lock))}
-        if path.parent.name == run.key or not killed:
+        if path.parent.name == run.key:
             continue
         try:
-            content = read_json(path)
-            if content["status"] == "running":
-                write_json(path, content | {"status": "interrupted", "killed_in": killed})
-                log.warning("%s: run %s was killed in %s", run.source.source, content["run_id"], ", ".join(killed))
-        except StorageError:
+            _close(path)
+        except (OSError, StorageError):
             log.exception("%s: the summary of an earlier run could not be closed", run.source.source)
+
+
+def _close(path: Path) -> None:
+    content = read_json(path)
+    locks = {lock.name[1:-5]: left_by(lock) for lock in path.parent.glob(".*.lock")}
+    if content["status"] == "running" and None not in locks.values():
+        killed = {phase: who for phase, who in locks.items() if who}
+        write_json(path, content | {"status": "interrupted", "killed_in": killed})
+        log.warning(
+            "%s: run %s did not end%s", content["source"], content["run_id"], f"; killed in {killed}" * bool(killed)
+        )
 
 
 def _record(
