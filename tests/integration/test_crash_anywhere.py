@@ -84,7 +84,7 @@ def test_the_rehearsal_is_worth_it(rehearsal: Rehearsal) -> None:
     assert {"replace", "unlink", "rmdir", "mkdir", "write_table", "set", "write_text"} <= set(rehearsal.steps)
 
 
-@pytest.mark.parametrize(("work", "exit_code", "every"), [(crashing.killed_at, -9, 1), (crashing.failing_at, 0, 2)])
+@pytest.mark.parametrize(("work", "exit_code", "every"), [(crashing.killed_at, -9, 1), (crashing.failing_at, 0, 5)])
 def test_disturbed_at_any_step_it_ends_right(rehearsal: Rehearsal, work: Any, exit_code: int, every: int) -> None:
     numbers = range(0, len(rehearsal.steps), every)
     with ThreadPoolExecutor(3) as pool:
