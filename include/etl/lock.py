@@ -36,7 +36,7 @@ def locked(path: Path, what: str, holder: str, *, shared: bool = False, wait_s: 
     """
     try:
         path.touch(mode=0o640)
-        handle = path.open("r+")
+        handle = path.open("r+b", buffering=0)
     except OSError as error:
         raise StorageError(f"file {path}: {error.strerror}") from error
     with handle:
@@ -53,7 +53,7 @@ def locked(path: Path, what: str, holder: str, *, shared: bool = False, wait_s: 
 
 def left_by(path: Path) -> str | None:
     """Who held the lock when it died; empty if its last holder ended in order, None if somebody holds it now."""
-    with path.open() as handle:
+    with path.open("rb", buffering=0) as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -61,7 +61,7 @@ def left_by(path: Path) -> str | None:
         return _read(handle)
 
 
-def _acquire(handle: IO[str], path: Path, what: str, kind: int, wait_s: float) -> None:
+def _acquire(handle: IO[bytes], path: Path, what: str, kind: int, wait_s: float) -> None:
     started, told = time.monotonic(), -TOLD_EVERY_S
     while True:
         try:
@@ -86,22 +86,21 @@ def _here() -> dict[str, object]:
     return {"host": socket.gethostname(), "pid": os.getpid()}
 
 
-def _read(handle: IO[str]) -> str:
+def _read(handle: IO[bytes]) -> str:
     """The holder in words; it may be writing its name at this very moment."""
     handle.seek(0)
     try:
-        found = json.loads(handle.read() or "{}")
+        found = json.loads(handle.read() or b"{}")
         return f"{found['holder']} (process {found['pid']} on {found['host']}, since {found['since']})" if found else ""
     except (ValueError, KeyError, TypeError):
         return "another process"
 
 
-def _write(handle: IO[str], text: str) -> None:
+def _write(handle: IO[bytes], text: str) -> None:
     """Who holds it is a help for people: a full disk must not stop the holder."""
     try:
         handle.seek(0)
         handle.truncate()
-        handle.write(text)
-        handle.flush()
+        handle.write(text.encode())
     except OSError as error:
         log.debug("the holder of a lock could not be noted: %s", error.strerror)

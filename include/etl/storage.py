@@ -98,6 +98,12 @@ def make_folder(path: Path) -> None:
         raise StorageError(f"folder {path}: {error.strerror}") from error
 
 
+def check_one_file_system(staging: Path, final: Path) -> None:
+    """Refuse folders between which a file cannot be renamed in one step."""
+    if staging.stat().st_dev != final.stat().st_dev:
+        raise StorageError(f"{staging} and {final} must lie in one file system; mount the whole data folder, not parts")
+
+
 def seal(path: Path) -> None:
     """Set a finished file's permissions and wait until its bytes are on the disk."""
     try:

@@ -23,7 +23,7 @@ from include.etl.publication.overlap import Change, Overlap
 from include.etl.records import checkpoint, manifest
 from include.etl.records.manifest import ColumnType, Manifest, PublishedFile, Rows
 from include.etl.records.run import Run, measured, summary
-from include.etl.storage import make_folder, remove_folder
+from include.etl.storage import check_one_file_system, make_folder, remove_folder
 
 _PACKAGES = ("apache-airflow", "duckdb", "great-expectations", "pandas", "pyarrow")
 
@@ -47,6 +47,7 @@ def load(
         staging = run.storage.folder("staging", run.source.source)
         journal.finish(staging, folder)  # of a publication that was stopped, whoever's it was
         make_folder(staging)
+        check_one_file_system(staging, folder)
         try:
             written = _prepare(run, plan, extracted, validated, transformed, folder, staging)
         except BaseException:
