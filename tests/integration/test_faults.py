@@ -178,12 +178,14 @@ def proxied(server: DatabaseServer, fault: threading.Event, kind: str) -> Iterat
                 while data := here.recv(65_536):
                     if guarded and fault.is_set():
                         if kind == "silent":
-                            threading.Event().wait(30)
+                            while fault.is_set():
+                                time.sleep(0.05)
                         break
                     there.sendall(data)
             for one in (here, there):
                 with suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)
+            here.close()
 
         def serve() -> None:
             with suppress(OSError):
@@ -206,9 +208,8 @@ def test_a_network_that_breaks_in_the_middle(
         monkeypatch.setattr(engine, "GRACE_S", 1.0)
     with proxied(server, fault, kind) as reached:
         read, started = extraction(monkeypatch, reached), time.monotonic()
-        with pytest.raises(TransientError if kind == "broken" else Exception) as raised:
+        with pytest.raises(TransientError):
             read(fault.set)
         assert time.monotonic() - started < 15
-        (Path("/tmp/crash") / f"net-{kind}-{server.conn_type}").write_text(repr(raised.value))
         fault.clear()
         assert read(None) == ROWS
