@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import os
-import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,23 +18,17 @@ from include.etl.phases import load as load_phase
 from include.etl.records.run import Run, measured
 from include.etl.sources import load_source
 from include.etl.storage import Storage
+from tests.integration import neighbour
 from tests.integration.conftest import Project
 
 INSERT = "INSERT INTO visits VALUES (?, ?, ?, ?, ?)"
 CONTEXT = multiprocessing.get_context("spawn")
 
 
-def hold(data: Path, holder: str, line: Any) -> None:
-    """Another process, or another machine with the same folder, in the middle of publishing."""
-    with Storage(data).lock("visits", holder):
-        line.send("held")
-        line.poll(30)
-
-
 @contextmanager
 def held_elsewhere(project: Project, holder: str = "run r1 of visits") -> Iterator[Any]:
     mine, theirs = CONTEXT.Pipe()
-    process = CONTEXT.Process(target=hold, args=(project.folder / "data", holder, theirs))
+    process = CONTEXT.Process(target=neighbour.hold, args=(project.folder / "data", holder, theirs))
     process.start()
     theirs.close()
     try:
@@ -124,7 +115,7 @@ def test_a_later_run_says_of_a_killed_one_that_it_was(project: Project) -> None:
     run = Run(load_source("visits"), "killed", Storage.from_environment(), "visits")
     with measured(run, "plan"):
         pass
-    child = CONTEXT.Process(target=die_in_extract, args=(project.folder,))
+    child = CONTEXT.Process(target=neighbour.die_in_extract, args=(project.folder,))
     child.start()
     child.join(60)
     assert child.exitcode == -9
@@ -134,9 +125,3 @@ def test_a_later_run_says_of_a_killed_one_that_it_was(project: Project) -> None:
     assert '"interrupted"' in summary.read_text()
     assert "extract-0000" in summary.read_text()
     assert str(datetime.now(UTC).year) in summary.read_text()
-
-
-def die_in_extract(folder: Path) -> None:
-    os.environ["ETL_INCLUDE"], os.environ["ETL_DATA_URI"] = str(folder), str(folder / "data")
-    with measured(Run(load_source("visits"), "killed", Storage.from_environment(), "visits"), "extract", "-0000"):
-        os.kill(os.getpid(), signal.SIGKILL)
