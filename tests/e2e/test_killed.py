@@ -22,7 +22,7 @@ AND (s.stay_id <= 3000 OR (SELECT count(*) FROM stays AS a WHERE a.stay_id + s.s
 SOURCE = (
     "source: stays\ndescription: Stays\nconn_id: clinic_sqlite\nquery: stays.sql\nprimary_key: [stay_id]\n"
     'cursor: {column: updated_at}\nschedule: {incremental: "0 2 * * *"}\npool: default_pool\n'
-    "retries: {attempts: 3, delay: 1s}\nsplit: {column: stay_id, rows: 2000, table: stays}\n"
+    "retries: {attempts: 3, delay: 10s}\nsplit: {column: stay_id, rows: 2000, table: stays}\n"
     "output: {formats: [parquet]}\n"
 )
 
@@ -39,7 +39,7 @@ def worker_of(source: Path, marker: str) -> int | None:
 
 def kill(stage: Stage, marker: str) -> None:
     runs = stage.data / "runs" / "stays"
-    pid = stage.airflow.api.wait_until(f"{marker} at work", lambda: worker_of(runs, marker), 60, every_s=0.01)
+    pid = stage.airflow.api.wait_until(f"{marker} at work", lambda: worker_of(runs, marker), 120, every_s=0.01)
     os.kill(pid, signal.SIGKILL)
 
 
@@ -56,6 +56,8 @@ def test_tasks_and_scheduler_killed(stage: Stage) -> None:
     first = api.wait_until("first slice read", lambda: list((stage.data / "raw").glob("stays/*/slice-0000/part-*")), 60)
     times = {path: path.stat().st_mtime_ns for path in first}
     kill(stage, "extract-0001")
+    # A task whose process dies together with the scheduler is noticed by its missing heartbeat only, after 5 minutes.
+    api.wait_until("no task at work", lambda: "running" not in states(stage, run_id), 60)
     restart_scheduler(stage)
     kill(stage, "load")
     run = stage.finish("stays", run_id)
@@ -68,6 +70,10 @@ def test_tasks_and_scheduler_killed(stage: Stage) -> None:
     assert tries["extract0"] == 1
     assert tries["extract1"] >= 2
     assert tries["load-1"] >= 2
+
+
+def states(stage: Stage, run_id: str) -> set[str]:
+    return {one["state"] for one in stage.airflow.api.task_instances("stays", run_id) if one["task_id"] == "extract"}
 
 
 def restart_scheduler(stage: Stage) -> None:

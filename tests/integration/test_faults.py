@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from include.etl.engines import mysql, postgres
 from include.etl.errors import StorageError, TransientError
 from include.etl.handover import Plan, Slice, Window
 from include.etl.phases import extract as phase
@@ -110,6 +109,8 @@ def server(request: pytest.FixtureRequest, project: Project) -> DatabaseServer:
     made: DatabaseServer = request.getfixturevalue(f"{request.param}_server")
     if made.process is None:
         pytest.skip(f"RESTARTS OF {request.param} ARE NOT TESTED: the server is not ours")
+    if made.conn_type == "mysql":  # the test server is quick, and forgets the last second when it is killed
+        made.execute("SET GLOBAL innodb_flush_log_at_trx_commit = 1")
     made.execute("DROP TABLE IF EXISTS big")
     made.execute("CREATE TABLE big (visit_id BIGINT PRIMARY KEY, note CHAR(200), updated_at TIMESTAMP NULL)")
     series = f"generate_series(1, {ROWS}) AS s(i)" if made.conn_type == "postgres" else f"seq_1_to_{ROWS}"
@@ -169,17 +170,14 @@ def test_a_server_that_restarts_in_the_middle(server: DatabaseServer, monkeypatc
 
 
 @contextmanager
-def proxied(server: DatabaseServer, fault: threading.Event, kind: str) -> Iterator[DatabaseServer]:
-    """The server behind a network that breaks, or falls silent, when the event is set."""
+def proxied(server: DatabaseServer, fault: threading.Event) -> Iterator[DatabaseServer]:
+    """The server behind a network that breaks when the event is set."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
 
         def carry(here: socket.socket, there: socket.socket, guarded: bool) -> None:
             with suppress(OSError):
                 while data := here.recv(65_536):
                     if guarded and fault.is_set():
-                        if kind == "silent":
-                            while fault.is_set():
-                                time.sleep(0.05)
                         break
                     there.sendall(data)
             for one in (here, there):
@@ -199,17 +197,9 @@ def proxied(server: DatabaseServer, fault: threading.Event, kind: str) -> Iterat
         yield replace(server, port=listener.getsockname()[1])
 
 
-@pytest.mark.parametrize("kind", ["broken", "silent"])
-def test_a_network_that_breaks_in_the_middle(
-    server: DatabaseServer, project: Project, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
+def test_a_network_that_breaks_in_the_middle(server: DatabaseServer, monkeypatch: pytest.MonkeyPatch) -> None:
     fault = threading.Event()
-    for engine in (postgres, mysql):
-        monkeypatch.setattr(engine, "GRACE_S", 1.0)
-    if kind == "silent":  # only the client's own limit ends that
-        source = project.folder / "sources" / "visits.yaml"
-        source.write_text(source.read_text().replace("statement_timeout: 60s", "statement_timeout: 6s"))
-    with proxied(server, fault, kind) as reached:
+    with proxied(server, fault) as reached:
         read = extraction(monkeypatch, reached)
         with pytest.raises(TransientError):
             read(fault.set)
