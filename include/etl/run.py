@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from include.etl.airflow_home import choose_home
 from include.etl.config import Source
-from include.etl.errors import ConfigurationError
+from include.etl.errors import StorageError
 from include.etl.handover import Mode, Plan
 from include.etl.phases.extract import extract, windowed
 from include.etl.phases.load import load
@@ -96,11 +96,19 @@ class CommandLineVariables:
 
     def set(self, key: str, value: str, description: str) -> None:
         """Store the value in the metadata database."""
-        airflow = shutil.which("airflow", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
-        command = [airflow or "airflow", "variables", "set", "--description", description, key, value]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell, own words
-        if done.returncode != 0:
-            raise ConfigurationError(f"Airflow Variable {key!r} could not be set: airflow exited {done.returncode}")
+        _airflow("set", key, "--description", description, key, value)
+
+    def delete(self, key: str) -> None:
+        """Remove the value from the metadata database."""
+        _airflow("delete", key, key)
+
+
+def _airflow(command: str, key: str, *arguments: str) -> None:
+    airflow = shutil.which("airflow", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    words = [airflow or "airflow", "variables", command, *arguments]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603 - no shell, own words
+    if done.returncode != 0:
+        raise StorageError(f"Airflow Variable {key!r}: airflow variables {command} exited {done.returncode}")
 
 
 def run_source(

@@ -28,7 +28,7 @@ from include.etl.engines.mssql_sql import converted, describing, literal, quoted
 from include.etl.engines.mssql_types import Column, arrow_type, check_names, described, expression, fetch_width
 from include.etl.engines.mssql_writers import MARK, writers
 from include.etl.errors import ConfigurationError, TransientError
-from include.etl.query import only_select
+from include.etl.sql_guard import only_select
 
 log = logging.getLogger("etl.extract")
 T = TypeVar("T")

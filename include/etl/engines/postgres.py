@@ -21,6 +21,7 @@ from psycopg2.extensions import ISOLATION_LEVEL_REPEATABLE_READ, QuotedString, a
 from include.etl.engines.base import Engine, Query, Session, Statistics, Stream, Value, Writers
 from include.etl.engines.batches import OneStream, make_schema, sliced
 from include.etl.engines.binding import bind
+from include.etl.engines.deadline import Overdue, within
 from include.etl.engines.postgres_catalog import statistics
 from include.etl.engines.postgres_errors import connecting, querying
 from include.etl.engines.postgres_types import arrow_type, parse_csv
@@ -165,8 +166,10 @@ class PostgresSession(Session):
         pipe.stop()
         if pipe.join(0.05):
             return
-        with contextlib.suppress(psycopg2.Error):
-            self.connection.cancel()
+        with contextlib.suppress(
+            psycopg2.Error, Overdue
+        ):  # it connects anew, which a dead network lets wait for minutes
+            within(GRACE_S, self.connection.cancel)
         if not pipe.join(GRACE_S):
             with socket.socket(fileno=os.dup(self.connection.fileno())) as line:
                 line.shutdown(socket.SHUT_RDWR)

@@ -18,10 +18,10 @@ from include.etl.engines.base import Engine, Query, Session, Stream
 from include.etl.errors import ConfigurationError, DataError, StorageError
 from include.etl.handover import Bounds, Extracted, Plan, Slice, Window
 from include.etl.names import published_names
-from include.etl.publication import schema
+from include.etl.publication import schema, standing
 from include.etl.publication.files import check_partition
 from include.etl.query import build
-from include.etl.records import manifest
+from include.etl.records.manifest import Manifest
 from include.etl.records.run import Counter, Run, measured
 from include.etl.storage import publish, seal
 
@@ -41,11 +41,13 @@ def extract(run: Run, plan: Plan, part: Slice, progress: Callable[[int], None] |
     with measured(run, "extract", f"-{part.index:04d}") as counter:
         folder = run.storage.fresh_folder("raw", run.source.source, run.key, f"slice-{part.index:04d}")
         started = datetime.now(UTC)
+        with standing.held(run.storage, run.source.source, f"extract of run {run.run_id} of {run.dag_id}") as found:
+            published = found.manifests
         engine = open_source(run.source, f"moh-etl {run.source.source} slice {part.index} {plan.run_id}")
         with engine.session() as session:
             query = windowed(run.source, engine, session, plan.window, slices.kept(run, part.index))
             stream = session.stream(query)
-            _check_changes(run, plan, stream.schema, counter)
+            _check_changes(run, plan, stream.schema, published, counter)
             paths = [_count(path, counter) for path in _write_parts(folder, stream, progress or _ignore)]
         counter.facts["without_cursor"] = _without_cursor(run.source, plan.window, paths)
         return Extracted(
@@ -106,9 +108,9 @@ def _check_published(source: Source, columns: pa.Schema) -> None:
     check_partition(source, pa.schema([(names[field.name], types.get(field.name, field.type)) for field in columns]))
 
 
-def _check_changes(run: Run, plan: Plan, columns: pa.Schema, counter: Counter) -> None:
+def _check_changes(run: Run, plan: Plan, columns: pa.Schema, published: Sequence[Manifest], counter: Counter) -> None:
     """Compare the columns with those extracted last, before the first row is read."""
-    changes = schema.extracted_changes(run.source, columns, manifest.current(run.storage, run.source.source))
+    changes = schema.extracted_changes(run.source, columns, published)
     if changes:
         counter.facts["schema_changes"] = [str(change) for change in changes]
     schema.judge(run.source, changes, replaces=plan.window.mode == "full")

@@ -24,7 +24,7 @@ from include.etl.publication.rows import Change, NewRows
 from include.etl.records import checkpoint, manifest
 from include.etl.records.manifest import ColumnType, Manifest, Rows, SchemaChange
 from include.etl.records.run import Counter, Run, measured, summary
-from include.etl.storage import make_folder, remove_folder
+from include.etl.storage import check_one_file_system, make_folder, remove_folder
 
 _PACKAGES = ("apache-airflow", "duckdb", "great-expectations", "pandas", "pyarrow")
 
@@ -44,11 +44,12 @@ def load(
         SchemaChanged: the columns differ from those published before, more than the source allows.
         DataError: a format cannot hold the data; more rows have left the source than `max_deletes` allows.
     """
-    with measured(run, "load") as counter, run.storage.lock(run.source.source):
+    with measured(run, "load") as counter, run.storage.lock(run.source.source, f"run {run.run_id} of {run.dag_id}"):
         folder = manifest.published_folder(run.storage, run.source.source)
         staging = run.storage.folder("staging", run.source.source)
         journal.finish(staging, folder)  # of a publication that was stopped, whoever's it was
         make_folder(staging)
+        check_one_file_system(staging, folder)
         try:
             written = _prepare(run, plan, extracted, validated, transformed, folder, staging, counter)
         except BaseException:
@@ -83,12 +84,13 @@ def _prepare(
     written = _describe(run, plan, extracted, validated, transformed, prepared)
     source_schema = schemas.encoded(pq.read_schema(raw[0]))
     written = written.model_copy(update={"source_schema": source_schema, "schema_changes": drift})
-    manifests = {**_others(changes), manifest.path_of(plan.window): written.model_dump(mode="json")}
+    manifests = {manifest.path_of(plan.window): written.model_dump(mode="json"), **_others(changes)}
     renames = {f"new/{file.path}": file.path for file in new}
-    renames |= {f"rewritten/{change.new.path}": change.new.path for change in changes if change.new}
+    rewrites = {f"rewritten/{change.new.path}": change.new.path for change in changes if change.new}
     removals = [change.old.path for change in changes if not change.new]
     removals += _stale(run, plan.window, {file.path for file in new})
-    journal.write(staging, journal.Journal(renames=renames, removals=removals, manifests=manifests))
+    changes_to_make = journal.Journal(renames=renames, manifests=manifests, rewrites=rewrites, removals=removals)
+    journal.write(staging, changes_to_make)
     return written
 
 

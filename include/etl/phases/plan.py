@@ -19,8 +19,9 @@ from include.etl.engines.base import Writers
 from include.etl.errors import ConfigurationError
 from include.etl.handover import Mode, Plan, Slice, Window
 from include.etl.horizon import conditions, horizon, refuse_too_old
-from include.etl.records import checkpoint, manifest
-from include.etl.records.run import Run, measured
+from include.etl.publication import standing
+from include.etl.records import checkpoint
+from include.etl.records.run import Run, begin_anew, close_interrupted, measured
 from include.etl.storage import Storage
 from include.etl.survey import survey
 
@@ -59,6 +60,8 @@ def plan(run: Run, parameters: Parameters, trigger: Trigger, variables: checkpoi
         WriterTooOld: nothing can be read safely, and has not been for long.
     """
     with measured(run, "plan") as counter:
+        begin_anew(run)
+        close_interrupted(run)
         decided = decide(run, parameters, trigger, variables, lambda: look(run.source))
         counter.facts.update(window=decided.window.model_dump(mode="json"), bound=decided.bound.model_dump(mode="json"))
         counter.facts["slices"] = len(decided.slices)
@@ -96,7 +99,7 @@ def decide(
     if mode == "range":
         _range(run.source, parameters, trigger)  # what makes no sense is refused before the source is asked
     planned = partial(Plan, run_id=run.run_id, reason=parameters.reason, triggered_by=trigger.triggered_by)
-    earlier = manifest.of_run(run.storage, run.source, run.dag_id, run.run_id)
+    earlier = standing.of_run(run.storage, run.source.source, run.dag_id, run.run_id)
     if earlier:
         return planned(window=earlier.window, bound=earlier.bound)
     writers = look() if look and run.source.cursor else None

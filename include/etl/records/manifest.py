@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from include.etl.config import Source
 from include.etl.errors import StorageError
 from include.etl.handover import Bound, Handover, Moment, Window
 from include.etl.storage import Storage, read_json
@@ -139,9 +138,3 @@ def current(storage: Storage, source: str) -> list[Manifest]:
     """All publications of a source that stand, oldest window first."""
     folder = published_folder(storage, source) / FOLDER
     return [read(path) for path in sorted(folder.glob("*.json")) if not path.name.startswith(".")]
-
-
-def of_run(storage: Storage, source: Source, dag_id: str, run_id: str) -> Manifest | None:
-    """What an earlier try of the same run published, if it got that far."""
-    found = current(storage, source.source)
-    return next((one for one in found if (one.dag_id, one.run_id) == (dag_id, run_id)), None)
