@@ -104,6 +104,23 @@ class Validation(Model):
     """Key sets that expectations of the suite refer to by name."""
 
 
+class Verify(Model):
+    """How it is proven that what was read is what the source holds."""
+
+    count: bool = True
+    """Count the rows in the database too, each time some are read; `false` where that costs the database too much."""
+    columns: list[Column] = Field(default_factory=list)
+    """Columns of the result whose values are summed up too: whole numbers, decimals, dates, timestamps, text."""
+
+    @model_validator(mode="after")
+    def _counted(self) -> Verify:
+        if self.columns and not self.count:
+            raise ValueError("`columns` needs `count`: the database sums up while it counts")
+        if len(set(self.columns)) < len(self.columns):
+            raise ValueError("`columns` names a column twice")
+        return self
+
+
 class Transform(Model):
     """How rows are cleaned and standardised, in this order: steps, types, trim, rename, names."""
 
@@ -174,6 +191,8 @@ class Source(Model):
     """How first and full runs are read in slices, side by side; in one piece by default."""
     extract: Extract = Extract()
     """How the database is read."""
+    verify: Verify = Verify()
+    """How completeness is proven."""
     validation: Validation = Validation()
     """Which expectations must hold."""
     transform: Transform = Transform()

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from include.etl.errors import ConfigurationError
 
@@ -63,6 +63,9 @@ class Statistics(NamedTuple):
 class Session(abc.ABC):
     """An open read-only session, seeing one state of the database where the engine can give that."""
 
+    consistency: Literal["session", "query", "none"] = "session"
+    """What sees one state of the database: all queries of the session, each query by itself, or nothing."""
+
     @abc.abstractmethod
     def schema(self, query: Query) -> pa.Schema:
         """Column names and exact Arrow types of the result, without reading rows. Parameters may be None."""
@@ -74,6 +77,12 @@ class Session(abc.ABC):
     @abc.abstractmethod
     def stream(self, query: Query) -> Stream:
         """Rows of the query in batches of at most `Limits.batch_rows`; memory does not grow with the result."""
+
+    def single_row(self, query: Query) -> list[Any]:
+        """The only row of a query that counts or sums up."""
+        _, batches = self.stream(query)
+        (row,) = [list(row.values()) for batch in batches for row in batch.to_pylist()]
+        return row
 
 
 class Engine(abc.ABC):

@@ -11,9 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from include.etl import cursor, slices
+from include.etl.completeness import extraction as completeness
+from include.etl.completeness.checksums import check_columns
 from include.etl.config import Source
 from include.etl.engines import open_source
-from include.etl.engines.base import Engine, Query, Session
+from include.etl.engines.base import Engine, Query, Session, Stream
 from include.etl.errors import ConfigurationError, StorageError
 from include.etl.handover import Bounds, Extracted, Plan, Slice, Window
 from include.etl.names import published_names
@@ -39,7 +41,9 @@ def extract(run: Run, plan: Plan, part: Slice, progress: Callable[[int], None] |
         engine = open_source(run.source, f"moh-etl {run.source.source} {plan.run_id}")
         with engine.session() as session:
             query = windowed(run.source, engine, session, plan.window, slices.kept(run, part.index))
-            paths = [_count(path, counter) for path in _write_parts(folder, session, query, progress or _ignore)]
+            stream = session.stream(query)
+            paths = [_count(path, counter) for path in _write_parts(folder, stream, progress or _ignore)]
+            completeness.prove(run.source, plan.window, engine, session, query, stream.schema, paths)
         return Extracted(
             slice=part,
             parts=[run.storage.relative(path) for path in paths],
@@ -77,6 +81,7 @@ def windowed(source: Source, engine: Engine, session: Session, window: Window, p
                 f"source {source.source!r}: column {column!r} (primary_key, cursor or split) is not in the result of "
                 f"{source.query or source.table}; allowed: {', '.join(schema.names)}"
             )
+    check_columns(source, schema, engine.dialect)
     _check_published(source, schema)
     if not source.cursor or window.mode == "full":
         return build(source, engine.dialect, window, part=part)
@@ -96,9 +101,8 @@ def _check_published(source: Source, schema: pa.Schema) -> None:
     check_partition(source, pa.schema([(names[field.name], types.get(field.name, field.type)) for field in schema]))
 
 
-def _write_parts(folder: Path, session: Session, query: Query, progress: Callable[[int], None]) -> Iterator[Path]:
+def _write_parts(folder: Path, stream: Stream, progress: Callable[[int], None]) -> Iterator[Path]:
     """Parquet parts of at most PART_ROWS rows; an empty result is one part that holds the columns."""
-    stream = session.stream(query)
     tables, number = _row_groups(stream.schema, stream.batches), 0
     table = next(tables, stream.schema.empty_table())
     while table is not None:

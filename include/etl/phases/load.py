@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from include.etl import duck
+from include.etl.completeness import publication as completeness
 from include.etl.config import Source
 from include.etl.errors import ConfigurationError
 from include.etl.handover import Extracted, Loaded, Plan, Transformed, Validated, Window
@@ -41,6 +42,7 @@ def load(
     Raises:
         ConfigurationError: the partition, key or cursor column is not among the published ones.
         DataError: a format cannot hold the data.
+        StorageError: what was written is not what was read back.
     """
     with measured(run, "load") as counter, run.storage.lock(run.source.source):
         folder = manifest.published_folder(run.storage, run.source.source)
@@ -74,6 +76,8 @@ def _prepare(
     interim = run.storage.absolute(transformed.parts[0])
     interim, new, changes = _stage(run, plan.window, read_at, interim, folder, staging)
     written = _describe(run, plan, extracted, validated, transformed, interim, new)
+    proof = completeness.prove(run, extracted, written, interim, staging, changes)
+    written = written.model_copy(update={"completeness": proof})
     manifests = {**_others(changes), manifest.path_of(plan.window): written.model_dump(mode="json")}
     renames = {f"new/{file.path}": file.path for file in new}
     renames |= {f"rewritten/{change.new.path}": change.new.path for change in changes if change.new}
