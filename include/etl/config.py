@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from include.etl.config_values import Column, Cron, Duration, FileName, Format, Name, Step, Zone
+from include.etl.config_values import Column, Cron, Duration, FileName, Format, Name, Share, Step, Zone
 
 INCLUDE = Path(__file__).resolve().parents[1]
 """The project's own folder of sources, SQL and expectations."""
@@ -98,6 +98,10 @@ class Reference(Model):
 class Validation(Model):
     """Which expectations the extracted rows must meet before anything is published."""
 
+    on_failure: Literal["stop", "quarantine"] = "stop"
+    """What a critical expectation about single rows does: stop the run, or set the rows aside and publish the rest."""
+    max_rejected: Share = 0.01
+    """With quarantine: set aside at most this share of a run's rows, else stop; such as 1% or 0.5%."""
     suite: FileName | None = None
     """File in include/expectations; `<source>.json` by default, where there is one."""
     references: dict[Name, Reference] = Field(default_factory=dict)
@@ -116,8 +120,6 @@ class Verify(Model):
     def _counted(self) -> Verify:
         if self.columns and not self.count:
             raise ValueError("`columns` needs `count`: the database sums up while it counts")
-        if len(set(self.columns)) < len(self.columns):
-            raise ValueError("`columns` names a column twice")
         return self
 
 

@@ -30,6 +30,16 @@ def _duration(value: Any) -> timedelta:
     return timedelta(seconds=seconds)
 
 
+def _share(value: Any) -> float:
+    """`1%` -> 0.01."""
+    if isinstance(value, float):
+        return value
+    match = re.fullmatch(r"(\d{1,3}(\.\d{1,6})?)\s*%", str(value))
+    if not match or float(match[1]) > 100:
+        raise ValueError("a share of 0% to 100%, such as 1% or 0.5%")
+    return float(match[1]) / 100
+
+
 def _cron(value: str) -> str:
     if not croniter.is_valid(value) or len(value.split()) not in (1, 5):
         raise ValueError("a cron expression of five fields (minute hour day month weekday) or @daily, @weekly, ...")
@@ -53,6 +63,8 @@ def _known(what: str, registry: dict[str, str]) -> AfterValidator:
 
 _DURATION_SCHEMA = {"type": "string", "pattern": "^[0-9]+ *[smhd]$", "examples": ["90s", "15m", "1h", "2d"]}
 Duration = Annotated[timedelta, BeforeValidator(_duration), WithJsonSchema(_DURATION_SCHEMA)]
+_SHARE_SCHEMA = {"type": "string", "pattern": "^[0-9]{1,3}([.][0-9]{1,6})? *%$", "examples": ["1%", "0.5%"]}
+Share = Annotated[float, BeforeValidator(_share), WithJsonSchema(_SHARE_SCHEMA)]
 Cron = Annotated[str, AfterValidator(_cron)]
 Zone = Annotated[str, AfterValidator(_zone)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]

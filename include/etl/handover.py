@@ -101,6 +101,8 @@ class Plan(Handover):
     """What the window's end rests on, for the manifest."""
     reason: str = ""
     triggered_by: str = ""
+    releases: str | None = None
+    """Key of the run whose set-aside rows are read again."""
 
 
 class Extracted(Handover):
@@ -117,8 +119,10 @@ class Extracted(Handover):
 class Validated(Handover):
     """Output of validate."""
 
-    verdict: Literal["passed", "warnings", "no suite"]
+    verdict: Literal["passed", "warnings", "quarantined", "no suite"]
     expectations: int = 0
+    quarantined: int = 0
+    """Rows set aside because they break critical expectations."""
     warnings: list[str] = Field(default_factory=list)
     result: str | None = None
     report: str | None = None

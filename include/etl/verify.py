@@ -202,5 +202,6 @@ def _judge(run: Run, manifest: Manifest, finding: Finding, held: int, now: Total
         until = f"--end {window.end.isoformat()}" if window.read_from else ""
         finding.differences.append(
             f"the source holds {now.rows} rows in this window, {held} were published or left out for a reason: some "
-            f"came after it was read. Read it again: scripts/run_extraction.py --sources {manifest.source} {since}{until}"
+            "came after it was read. Read it again: scripts/run_extraction.py --sources "
+            f"{manifest.source} {since}{until}"
         )

@@ -213,7 +213,6 @@ def test_counting_can_be_switched_off(clinic: Project, monkeypatch: pytest.Monke
     [
         ("verify: {columns: [none]}", "verify.columns: 'none': it is not in the result; allowed:.*visit_id"),
         ("verify: {columns: [fee], count: false}", "`columns` needs `count`"),
-        ("verify: {columns: [fee, fee]}", "names a column twice"),
     ],
 )
 def test_wrong_configuration_is_refused_before_reading(project: Project, asked: str, message: str) -> None:

@@ -41,6 +41,12 @@ def prove(
         StorageError: a link is broken; the message says which, and both numbers.
     """
     source, slices = run.source, recorded(run, extracted)
+    rejected, left_out = manifest.validation.get("quarantined", 0), manifest.rows.removed.get("quarantined", 0)
+    if rejected != left_out:
+        raise StorageError(
+            f"source {source.source!r}: {rejected} rows were set aside by validate, {left_out} left out by transform; "
+            "nothing was published. Clear the validate task to set them aside again"
+        )
     fields = published_fields(source, files.schema_of(manifest))
     with duck.session(source.memory_limit_mb, staging / ".scratch-proof") as connection:
         rows = of_parquet(connection, [interim], fields)

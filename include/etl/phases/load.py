@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from include.etl import duck
+from include.etl import duck, quarantine
 from include.etl.completeness import publication as completeness
 from include.etl.config import Source
 from include.etl.errors import ConfigurationError
@@ -55,6 +55,8 @@ def load(
             remove_folder(staging)
             raise
         journal.finish(staging, folder)
+        if plan.releases:
+            quarantine.mark_released(run, plan.releases, plan.triggered_by, plan.reason)
         moved = _move_checkpoint(run, plan, variables)
         path = run.storage.relative(folder / manifest.path_of(plan.window))
         counter.rows, counter.bytes = written.rows.published, sum(file.bytes for file in written.files)

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from include.etl import slices
+from include.etl import quarantine, slices
 from include.etl.config import Source
 from include.etl.engines import open_source
 from include.etl.errors import ConfigurationError
@@ -32,6 +32,7 @@ class Parameters:
     end: str | None = None
     last_n_days: int | None = None
     reason: str = ""
+    release: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,8 @@ def decide(run: Run, parameters: Parameters, trigger: Trigger, variables: checkp
 
     A run that has published before (it was cleared) gets its old window again, and so replaces its own files.
     """
+    if parameters.release:
+        parameters = _releasing(run, parameters)
     mode = choose_mode(run.source, parameters, trigger)
     earlier = manifest.of_run(run.storage, run.source, run.dag_id, run.run_id)
     window = earlier.window if earlier else _window(run.source, mode, parameters, trigger, variables, run.storage)
@@ -101,7 +104,22 @@ def decide(run: Run, parameters: Parameters, trigger: Trigger, variables: checkp
         bound=_bound(window, trigger),
         reason=parameters.reason,
         triggered_by=trigger.triggered_by,
+        releases=parameters.release,
     )
+
+
+def _releasing(run: Run, parameters: Parameters) -> Parameters:
+    """What to read so that the rows that a run has set aside are read again."""
+    asked = [name for name in ("mode", "start", "end", "last_n_days") if getattr(parameters, name) is not None]
+    if asked:
+        raise _refused(run.source, asked[0], getattr(parameters, asked[0]), "nothing with release")
+    one = quarantine.one_of(run.storage, run.source.source, str(parameters.release))
+    reason = parameters.reason or f"release of what run {one.run_id} has set aside"
+    span = quarantine.span(run.storage, run.source, one)
+    if span is None:
+        return Parameters(mode="full", reason=reason, release=one.run_key)
+    start, end = (moment.isoformat() for moment in span)
+    return Parameters(mode="range", start=start, end=end, reason=reason, release=one.run_key)
 
 
 def choose_mode(source: Source, parameters: Parameters, trigger: Trigger) -> Mode:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import duckdb
 
-from include.etl import duck
+from include.etl import duck, quarantine
 from include.etl.completeness import extraction as completeness
 from include.etl.completeness.transformation import check_kept
 from include.etl.config import Source
@@ -33,16 +33,18 @@ def transform(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Transform
         with duck.session(run.source.memory_limit_mb, folder / ".scratch") as connection:
             _check_types(connection, run.source)
             completeness.check_unchanged(run, connection, extracted)
+            raw, quarantined = quarantine.without(run, connection, raw, folder / ".kept.parquet")
             rows = _without_duplicates(connection, run.source, raw)
             unique, surplus = count(connection, rows), _surplus(connection, run.source)
             for number, step in enumerate(run.source.transform.steps):
                 rows = apply_step(connection, step, rows, folder / f".step-{number}.parquet")
             path = _write(connection, run, plan, rows, folder, min(slice_.extracted_at for slice_ in extracted))
             published = count(connection, parquet([path]))
-            check_kept(run.source, read=read, surplus=surplus, unique=unique, written=published)
+            check_kept(run.source, read=read - quarantined, surplus=surplus, unique=unique, written=published)
             _check_keys(connection, run.source, path)
         counter.rows, counter.bytes = read, path.stat().st_size
-        removed = {"older version or duplicate": read - unique, "own transformation": unique - published}
+        removed = {"quarantined": quarantined, "older version or duplicate": read - quarantined - unique}
+        removed |= {"own transformation": unique - published}
         counter.facts["removed"] = {why: count for why, count in removed.items() if count}
         return Transformed(parts=[run.storage.relative(path)], rows=published, removed=counter.facts["removed"])
 
