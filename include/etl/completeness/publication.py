@@ -84,6 +84,8 @@ def _of_file(
     path, schema = folder / file.path, files.schema_of(manifest)
     if file.format == "parquet":
         found = of_relation(connection, _whole(path, file, manifest.partition_by), fields)
+    elif not fields:
+        found = Totals(rows=open_output(file.format).count(path, schema))
     else:
         found = of_batches(connection, open_output(file.format).read(path, schema), fields)
     if found.rows != file.rows:

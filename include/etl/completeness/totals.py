@@ -97,9 +97,6 @@ def of_batches(connection: duckdb.DuckDBPyConnection, batches: Iterable[pa.Recor
     """Totals of a stream of batches; errors of whoever reads it stay what they are."""
     totals = Totals(columns={name: ColumnTotals(values=0, sum="0") for name in fields})
     for batch in batches:
-        if not fields:
-            totals += Totals(rows=batch.num_rows)
-            continue
         connection.register("batch_read", pa.Table.from_batches([batch]).select(list(fields)))
         totals += of_relation(connection, "batch_read", fields)
         connection.unregister("batch_read")
