@@ -91,7 +91,7 @@ def through_all_phases(project: Project, parts: list[pa.Table], key: str = "id",
         query_hash="",
         extracted_at=NOW,
     )
-    plan = Plan(run_id="run", window=Window(mode="full", end=NOW), bound="")
+    plan = Plan(run_id="run", window=Window(mode="full", end=NOW))
     validated = check(run, plan, [handed])
     load(run, plan, [handed], validated, transform(run, plan, [handed]), project.memory)
     return run
