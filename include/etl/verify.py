@@ -183,8 +183,6 @@ def _compare_source(run: Run, manifest: Manifest, finding: Finding, held: int | 
     if source.cursor and window.mode == "full":  # what has been written since is not what that run read
         window = Window(mode="incremental", end=window.end)
     elif window.mode == "incremental" and window.read_from:  # rows without cursor, which every run reads, tell nothing
-        window.mode == "incremental" and window.read_from
-    ):  # every run reads the rows without cursor: they tell nothing
         window = window.model_copy(update={"mode": "range"})
     engine = open_source(source, f"moh-etl {source.source} verify")
     with engine.session() as session:
