@@ -171,7 +171,7 @@ def test_what_cannot_tell_rows_is_refused(clinic: Project, expectation: dict[str
 @pytest.mark.parametrize("share", ["1", "101%", "-1%", 5])
 def test_a_share_is_a_percentage(clinic: Project, share: Any) -> None:
     clinic.configure(SOURCE.replace("10%", str(share)))
-    with pytest.raises(ConfigurationError, match=r"max_rejected: .*allowed: a share of 0% to 100%"):
+    with pytest.raises(ConfigurationError, match=r"max_rejected: .*allowed: a percentage from 0% to 100%"):
         load_source("visits")
 
 

@@ -31,8 +31,8 @@ def transform(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Transform
         read = sum(slice_.rows for slice_ in extracted)
         with duck.session(run.source.memory_limit_mb, folder / ".scratch") as connection:
             _check_types(connection, run.source)
-            _check_parts(run.source, raw)
             completeness.check_unchanged(run, connection, extracted)
+            _check_parts(run.source, raw)
             raw, quarantined = quarantine.without(run, connection, raw, folder / ".kept.parquet")
             rows = _without_duplicates(connection, run.source, raw)
             unique, surplus = count(connection, rows), _surplus(connection, run.source)
