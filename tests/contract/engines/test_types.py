@@ -176,8 +176,7 @@ ORACLE: list[tuple[str, str, pa.DataType, Any]] = [
 ]
 CASES = {
     "postgres": POSTGRES,
-    "mysql-pymysql": MYSQL,
-    "mysql-mysqlclient": MYSQL,
+    "mysql": MYSQL,
     "sqlite": SQLITE,
     "mssql-mssql-python": MSSQL,
     "mssql-pymssql": MSSQL,
@@ -192,7 +191,7 @@ UNFIT = {
         ("time", "'24:00:00'"),
         ("date", "'0044-03-15 BC'"),
     ],
-    "mysql-pymysql": [("date", "'0000-00-00'"), ("datetime", "'0000-00-00 00:00:00'"), ("date", "'2024-02-00'")],
+    "mysql": [("date", "'0000-00-00'"), ("datetime", "'0000-00-00 00:00:00'"), ("date", "'2024-02-00'")],
     "sqlite": [
         ("decimal(9,2)", "12.345"),
         ("decimal(9,2)", "'abc'"),
@@ -212,7 +211,6 @@ UNFIT = {
         ("blob", "'abc'"),
     ],
 }
-UNFIT["mysql-mysqlclient"] = UNFIT["mysql-pymysql"]
 UNFIT["mssql-mssql-python"] = UNFIT["mssql-pymssql"] = [("datetime2(7)", "'9999-12-31T23:59:59.9999999'")]
 UNFIT["oracle"] = [("timestamp(9)", "timestamp'9999-12-31 23:59:59.999999999'")]
 

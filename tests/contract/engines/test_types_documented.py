@@ -6,7 +6,7 @@ from include.etl.config import INCLUDE
 from tests.contract.engines.test_types import CASES, UNFIT
 
 DOC = (INCLUDE.parent / "docs" / "types.md").read_text(encoding="utf-8")
-SECTIONS = {"postgres": "## PostgreSQL", "mysql-pymysql": "## MySQL and MariaDB", "sqlite": "## SQLite"}
+SECTIONS = {"postgres": "## PostgreSQL", "mysql": "## MySQL and MariaDB", "sqlite": "## SQLite"}
 
 
 def section(kind: str) -> str:
