@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pymysql
 from airflow.providers.mysql.hooks.mysql import MySqlHook
+from pymysql.constants import ER
 
 from include.etl.engines.base import Engine, Query, Session, Statistics, Stream
 from include.etl.engines.batches import BYTES_PER_VALUE, OneStream, Row, make_schema, rows_at_once
@@ -134,9 +135,8 @@ class MySqlSession(Session):
     def stream(self, query: Query) -> Stream:
         """Rows as the server holds them; the query starts with the first batch that is asked for."""
         sql = self._bind(query)
-        columns = self._describe(sql)
-        schema = self._make_schema(columns)
-        return Stream(schema, self._stream.run(self._batches(sql, columns, schema)))
+        schema = self._make_schema(self._describe(sql))
+        return Stream(schema, self._stream.run(self._batches(sql, schema)))
 
     def close(self) -> None:
         """End a stream that still runs, roll back, and leave."""
@@ -154,16 +154,18 @@ class MySqlSession(Session):
         with self._statement(sql) as statement:
             return statement.columns
 
-    def _batches(self, sql: str, columns: Sequence[Column], schema: pa.Schema) -> Generator[pa.RecordBatch]:
+    def _batches(self, sql: str, schema: pa.Schema) -> Generator[pa.RecordBatch]:
         limits = self.engine.limits
         pipe: Pipe[pa.RecordBatch] = Pipe(f"read {self.engine.label}")
         with self._statement(sql) as statement:
             block_rows = rows_at_once([BYTES_PER_VALUE] * len(schema), limits)
-            rows = statement.execute(columns, min(BLOCK_BYTES, limits.batch_bytes), block_rows)
+            rows = statement.execute(min(BLOCK_BYTES, limits.batch_bytes), block_rows)
 
             def fill() -> None:
+                if self._make_schema(statement.columns) != schema:
+                    raise pymysql.OperationalError(ER.TABLE_DEF_CHANGED, "the columns have changed")
                 while block := rows.block():
-                    pipe.put(to_batch(block, columns, schema, self.engine))
+                    pipe.put(to_batch(block, statement.columns, schema, self.engine))
 
             pipe.start(fill)
             try:

@@ -17,6 +17,8 @@ HEADER, LONGEST = 4, 0xFFFFFF
 END, ERROR = b"\xfe", b"\xff"
 END_BYTES = 9
 """A packet that ends a result is shorter than this."""
+AT_ONCE = 256 << 10
+"""Bytes to ask the line for; most answers are of 16 KiB, as servers send them."""
 ERROR_BYTES = 1024
 """An error with its message is shorter than this."""
 SLACK = 16
@@ -140,12 +142,13 @@ class RowPackets:
     def _receive(self, into: memoryview) -> int:
         """What has come, at least a byte; the connection's read timeout holds for each wait."""
         try:
-            size: int = self._connection._rfile.readinto1(into)
+            come: bytes = self._connection._rfile.read1(min(len(into), AT_ONCE))  # readinto1 may wait for more
         except OSError as error:
             raise self._lost(str(error)) from None
-        if not size:
+        if not come:
             raise self._lost("closed")
-        return size
+        into[: len(come)] = come
+        return len(come)
 
     def _lost(self, why: str) -> err.OperationalError:
         self.finished = True

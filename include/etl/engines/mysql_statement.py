@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Sequence
 from typing import Any
 
 from pymysql import err
@@ -31,16 +30,12 @@ class Statement:
             self.close()
             raise err.ProgrammingError(ER.PARSE_ERROR, "the query holds a ? outside of quotes")
 
-    def execute(self, described: Sequence[Column], block_bytes: int, block_rows: int) -> RowPackets:
-        """Run it; raises OperationalError where its columns are no longer those that were described before."""
+    def execute(self, block_bytes: int, block_rows: int) -> RowPackets:
+        """Run it; `columns` are then those that the rows have, which may be less wide than was foreseen."""
         self._connection._execute_command(COMMAND.COM_STMT_EXECUTE, struct.pack("<IBI", self._id, 0, 1))
         count = self._connection._read_packet().read_length_encoded_integer()
-        columns = _columns(self._connection, count)
-        rows = RowPackets(self._connection, block_bytes, block_rows)
-        if columns != described:
-            rows.skip()
-            raise err.OperationalError(ER.TABLE_DEF_CHANGED, "the columns have changed since they were described")
-        return rows
+        self.columns = _columns(self._connection, count)
+        return RowPackets(self._connection, block_bytes, block_rows)
 
     def close(self) -> None:
         """Free what the server keeps of it; a lost connection keeps nothing."""
