@@ -256,3 +256,10 @@ def test_what_a_function_of_the_database_says_is_not_repeated(server_lab: Lab) -
             server_lab.read(sql)
         assert "S1234567D" not in str(raised.value)
         assert raised.value.__cause__ is None
+
+
+def test_mysql_has_no_parameters_of_its_own(lab: Lab) -> None:
+    if lab.database == "mysql":  # queries are prepared, where a ? stands for a value
+        assert lab.read("select '?' as x")["x"].to_pylist() == ["?"]
+        with pytest.raises(ConfigurationError, match="outside of quotes"):
+            lab.read("select ? as x")
