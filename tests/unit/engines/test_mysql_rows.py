@@ -48,7 +48,8 @@ COLUMNS: dict[str, tuple[Column, str, st.SearchStrategy[Any]]] = {
     "time": (
         Column("c", t.TIME, 17, 6, False, True),
         "time",
-        st.timedeltas(timedelta(hours=-838), timedelta(hours=838)),
+        st.timedeltas(timedelta(hours=-838), timedelta(hours=838))
+        | st.integers(-838 * 3600, 838 * 3600).map(lambda seconds: timedelta(seconds=seconds)),
     ),
     "text": (Column("c", t.VAR_STRING, 200, 0, False, False), "text", st.text(max_size=300)),
     "blob": (Column("c", t.BLOBS[0], 200, 0, False, True), "bytes", st.binary(max_size=300)),
@@ -228,6 +229,11 @@ def test_a_line_that_is_cut(missing: int) -> None:
         received(sent[:-missing], [COLUMNS["bigint"][0]])
 
 
+def test_a_packet_too_long_for_an_end_ends_nothing() -> None:
+    with pytest.raises(pymysql.OperationalError, match="Lost connection"):
+        received(packets([payload([1], ["<q"]), b"\xfe" * 9]), [COLUMNS["bigint"][0]])
+
+
 def test_packets_out_of_order() -> None:
     sent = packets([payload([1], ["<q"])]) + packets([payload([2], ["<q"]), EOF], number=2)
     with pytest.raises(pymysql.OperationalError, match="out of order"):
@@ -243,6 +249,7 @@ def test_packets_out_of_order() -> None:
         b"\0\0\5abc",  # longer than its row
         b"\0\0\1abc",  # shorter
         b"\0\0\xfb",  # NULL of the text protocol
+        b"\0\0\xfb" + b"x" * 251,  # not even where it would fit
         b"\0\0\xff",
         b"\0\0\xfe" + b"\xff" * 8,  # a length beyond all
         b"\xfe" * 9,  # too long for an end
