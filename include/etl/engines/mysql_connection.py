@@ -8,7 +8,7 @@ import pymysql
 
 
 def connect(arguments: dict[str, Any]) -> Any:
-    """Connect with the C client's `ssl_mode`; a password is sent in UTF-8, greetings are read within connect_timeout."""
+    """Connect with the C client's `ssl_mode`; the password goes as UTF-8, greetings come within connect_timeout."""
     given = {key: value for key, value in arguments.items() if key not in ("ssl", "ssl_mode", "password")}
     tls = tls_options(arguments.get("ssl_mode", ""), arguments.get("ssl", {}))
     password = arguments["password"].encode()
