@@ -26,7 +26,7 @@ def python_of(name: str | None) -> str:
         print(f"making the environment of {name}", flush=True)
         uv = str(Path(sys.executable).with_name("uv"))
         subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, folder], check=True)
-        python = ["--python", folder / "bin" / "python"]
+        python = ["--python", str(folder / "bin" / "python")]
         subprocess.run([uv, "pip", "install", "--quiet", "--compile-bytecode", *python, "-r", requirements], check=True)
         shutil.copy(requirements, made)
     return str(folder / "bin" / "python")

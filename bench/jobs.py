@@ -45,7 +45,8 @@ def run(jobs: Sequence[Job], rounds: int, records: Records) -> None:
             if job.name in broken or records.has(record):
                 continue
             for repeat in range(REPEATS + 1):
-                done = {**record, "repeat": repeat, **_once(job)}
+                with quiet_machine():
+                    done = {**record, "repeat": repeat, **_done(job)}
                 records.append(done)
                 print(_line(done), flush=True)
                 if done["error"] or not done["disturbed"]:
@@ -57,21 +58,20 @@ def run(jobs: Sequence[Job], rounds: int, records: Records) -> None:
 def warm_up(jobs: Sequence[Job]) -> None:
     """Each job once without a record: byte code compiled, libraries and tables in the machine's cache."""
     for job in jobs:
-        print(f"{job.engine:<9}{job.name:<28} warm-up: {_once(job)['error'] or 'ok'}", flush=True)
+        print(f"{job.engine:<9}{job.name:<28} warm-up: {_done(job)['error'] or 'ok'}", flush=True)
 
 
-def _once(job: Job) -> Record:
-    with quiet_machine():
-        shutil.rmtree(job.target, ignore_errors=True)
-        job.target.mkdir(parents=True)
-        steps: dict[str, Cost] = {}
-        for name, command in job.steps.items():
-            steps[name] = measure(command, job.environment, job.server)
-            if steps[name].error:
-                break
-        error = next((f"{name}: {cost.error}" for name, cost in steps.items() if cost.error), None)
-        checked = job.check(job.target) if job.check and not error else {}
-        shutil.rmtree(job.target, ignore_errors=True)
+def _done(job: Job) -> Record:
+    shutil.rmtree(job.target, ignore_errors=True)
+    job.target.mkdir(parents=True)
+    steps: dict[str, Cost] = {}
+    for name, command in job.steps.items():
+        steps[name] = measure(command, job.environment, job.server)
+        if steps[name].error:
+            break
+    error = next((f"{name}: {cost.error}" for name, cost in steps.items() if cost.error), None)
+    checked = job.check(job.target) if job.check and not error else {}
+    shutil.rmtree(job.target, ignore_errors=True)
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(sum(cost.seconds for cost in steps.values()), 3),

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT_S = 3600
@@ -140,7 +141,7 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _tail(file: tempfile._TemporaryFileWrapper[bytes]) -> str:
+def _tail(file: IO[bytes]) -> str:
     file.seek(0)
     return file.read().decode(errors="replace")[-4000:].strip()
 

@@ -50,7 +50,8 @@ def _typed(entry: dict[str, Any]) -> dict[str, Any]:
 def transform(frame: pd.DataFrame) -> pd.DataFrame:
     """Latest version per key, trimmed text, sorted, with the columns that say where rows come from."""
     frame = frame.drop_duplicates(subset=KEY, keep="last")
-    for column in frame.select_dtypes("str"):
+    texts: list[str] = list(frame.select_dtypes("str"))
+    for column in texts:
         frame[column] = frame[column].str.strip()
     frame = frame.sort_values(KEY, ignore_index=True)
     return frame.assign(_source="lineitem", _run_id="bench", _extracted_at=datetime.now(UTC))

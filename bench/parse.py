@@ -42,9 +42,8 @@ def generate(folder: Path, count: int) -> None:
     (sources / defaults.name).write_text(defaults.read_text())
     for number in range(count):
         name = f"{TEMPLATE.stem}_{number:04d}"
-        (sources / f"{name}.yaml").write_text(
-            TEMPLATE.read_text().replace(f"source: {TEMPLATE.stem}", f"source: {name}")
-        )
+        text = TEMPLATE.read_text().replace(f"source: {TEMPLATE.stem}", f"source: {name}")
+        (sources / f"{name}.yaml").write_text(text)
 
 
 def parse_once() -> dict[str, float]:

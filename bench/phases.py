@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from bench.place import Place, place
-from include.etl.handover import Extracted, Loaded, Plan, Transformed, Validated
+from include.etl.handover import Extracted, Handover, Plan, Transformed, Validated
 from include.etl.phases.plan import Parameters, Trigger
 from include.etl.records.run import Run
 from include.etl.sources import load_source
@@ -51,12 +51,12 @@ def configure(place: Place, folder: Path, **more: Any) -> None:
     os.environ["ETL_INCLUDE"] = str(folder / "include")
 
 
-def plan(folder: Path) -> Plan:
+def plan(folder: Path) -> None:
     """Phase 1."""
     from include.etl.phases.plan import plan as phase
 
     trigger = Trigger(datetime.now(UTC), default_mode="full")
-    return _keep(folder, "plan", phase(_run(folder), Parameters(), trigger, Memory()))
+    _keep(folder, "plan", phase(_run(folder), Parameters(), trigger, Memory()))
 
 
 def extract(folder: Path) -> None:
@@ -86,7 +86,7 @@ def load(folder: Path) -> None:
     from include.etl.phases.load import load as phase
 
     validated, transformed = Validated(**_kept(folder, "validate")), Transformed(**_kept(folder, "transform"))
-    done: Loaded = phase(_run(folder), _plan(folder), [_extracted(folder)], validated, transformed, Memory())
+    done = phase(_run(folder), _plan(folder), [_extracted(folder)], validated, transformed, Memory())
     _keep(folder, "load", done)
 
 
@@ -122,9 +122,8 @@ def _extracted(folder: Path) -> Extracted:
     return Extracted(**_kept(folder, "extract"))
 
 
-def _keep(folder: Path, phase: str, handover: Any) -> Any:
+def _keep(folder: Path, phase: str, handover: Handover) -> None:
     (folder / f"{phase}.json").write_text(handover.model_dump_json())
-    return handover
 
 
 def _kept(folder: Path, phase: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Experiment: columns that are easily falsified. lineitem has none of them, clinical databases have.
 
-Each is a table of its own with one value and a NULL (and lineitem's key, which some readers are told), read by every contender; a value that comes back as another one
-in silence is what is looked for. A refusal is none, but is told.
+Each is a table of its own with one value and a NULL, and the key of lineitem, which some readers are told. Every
+contender reads it. A value that comes back as another one in silence is what is looked for; a refusal is only told.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ Made by `python bench/run.py report` from `results.jsonl`; do not edit. `make be
 [docs/benchmarks.md](../docs/benchmarks.md) tells how, and how to add a contender.
 
 Each run is a fresh process. Contenders take turns in rounds. A number is the median of the undisturbed or thrice tried
-runs, with the smallest and largest in brackets. CPU is user and system time of the whole process tree; server CPU is that
-of the database meanwhile. Memory is the peak of the process tree. MB are MiB.
+runs, with the smallest and largest in brackets. CPU is user and system time of the whole process tree; server CPU is
+that of the database meanwhile. Memory is the peak of the process tree. MB are MiB.
 """
 
 

@@ -14,6 +14,7 @@ TPC-H files, and BENCH_WORK for everything else (both below bench/.work by defau
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,18 +29,40 @@ from bench.records import Records  # noqa: E402
 
 ENGINES = ("postgres", "mysql")
 RESULTS = BENCH / "results.jsonl"
-Experiment = Callable[[argparse.Namespace, str, int, Records], None]
+Experiment = Callable[[str, argparse.Namespace, int, Records], None]
+
+
+def _readers(engine: str, asked: argparse.Namespace, rounds: int, records: Records) -> None:
+    readers.readers(engine, asked.scale, rounds, records, asked.only)
+
+
+def _types(engine: str, _: argparse.Namespace, __: int, records: Records) -> None:
+    probes.probes(engine, records)
+
+
+def _flow(_: str, asked: argparse.Namespace, rounds: int, records: Records) -> None:
+    flow.flow(asked.scale, rounds, records)
+
+
+def _parse(_: str, __: argparse.Namespace, rounds: int, records: Records) -> None:
+    parse.parse(rounds, records)
+
+
+def _scale(_: str, asked: argparse.Namespace, rounds: int, records: Records) -> None:
+    scale.scale(asked.scale, rounds, records)
+
+
+def _wide(engine: str, _: argparse.Namespace, rounds: int, records: Records) -> None:
+    wide.wide(engine, rounds, records)
+
+
 EXPERIMENTS: dict[str, tuple[tuple[str, ...], int, Experiment]] = {
-    "readers": (
-        ENGINES,
-        5,
-        lambda asked, engine, rounds, to: readers.readers(engine, asked.scale, rounds, to, asked.only),
-    ),
-    "types": (ENGINES, 1, lambda asked, engine, rounds, to: probes.probes(engine, to)),
-    "flow": (("postgres",), 5, lambda asked, engine, rounds, to: flow.flow(asked.scale, rounds, to)),
-    "parse": (("airflow",), 5, lambda asked, engine, rounds, to: parse.parse(rounds, to)),
-    "scale": (("postgres",), 2, lambda asked, engine, rounds, to: scale.scale(asked.scale, rounds, to)),
-    "wide": (ENGINES, 3, lambda asked, engine, rounds, to: wide.wide(engine, rounds, to)),
+    "readers": (ENGINES, 5, _readers),
+    "types": (ENGINES, 1, _types),
+    "flow": (("postgres",), 5, _flow),
+    "parse": (("airflow",), 5, _parse),
+    "scale": (("postgres",), 2, _scale),
+    "wide": (ENGINES, 3, _wide),
 }
 """Name -> the databases it reads, its rounds, and what does it."""
 
@@ -47,6 +70,7 @@ EXPERIMENTS: dict[str, tuple[tuple[str, ...], int, Experiment]] = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     asked = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # servers end and their folders go
     records = Records(asked.results)
     for name in EXPERIMENTS if asked.experiment == "all" else [asked.experiment]:
         if name != "report":
@@ -75,7 +99,7 @@ def _experiment(name: str, asked: argparse.Namespace, records: Records) -> None:
                 records.forget(name, engine, asked.only)
             key = {"experiment": "machine", "engine": engine, "name": name, "round": 1}
             records.append({**key, **machine.machine(), "scale factor": asked.scale})
-            work(asked, engine, asked.rounds or rounds, records)
+            work(engine, asked, asked.rounds or rounds, records)
 
 
 def _report(results: Path) -> None:

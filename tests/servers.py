@@ -138,7 +138,16 @@ def postgres() -> Iterator[DatabaseServer]:
         port = _free_port()
         settings = ["fsync=off", "full_page_writes=off", "listen_addresses=127.0.0.1", "shared_buffers=32MB"]
         server = DatabaseServer("postgres", "127.0.0.1", port, USER, PASSWORD, "postgres")
-        command = [binary, "-D", home / "data", "-k", home, "-p", str(port), *(f"-c{value}" for value in settings)]
+        command: list[str | Path] = [
+            binary,
+            "-D",
+            home / "data",
+            "-k",
+            home,
+            "-p",
+            str(port),
+            *(f"-c{value}" for value in settings),
+        ]
         with _running(server, "postgres", command, home, signal.SIGINT):
             server.execute(f"create database {DATABASE}")
             server.database = DATABASE
