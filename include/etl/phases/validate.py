@@ -40,7 +40,7 @@ def check(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Validated:
         parts = [run.storage.absolute(part) for slice_ in extracted for part in slice_.parts]
         reports = run.storage.folder("reports", run.source.source, run.key)
         labels = {"run": plan.run_id, "window": plan.window.label}
-        keys, memory = _references(run, suite), share(run.source.memory_limit_mb)
+        keys, memory = _references(run, suite), share(run.source.memory_limit_mb, part=10)
         verdict = validate(run.source.source, parts, suite, keys, reports, memory, labels)
         counter.facts["failed_expectations"] = [_line(failure) for failure in (*verdict.critical, *verdict.warnings)]
         return _judged(run, verdict)
