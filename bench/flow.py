@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench import exact
 from bench.databases import Database, database, lineitem
 from bench.environments import WORK
-from bench.jobs import Job, run, warm_up
+from bench.jobs import Check, Job, run, warm_up
 from bench.records import Records
 
 EXPERIMENT = "flow"
@@ -24,7 +23,7 @@ def flow(scale: float, rounds: int, records: Records) -> None:
     with database("postgres") as source:
         source.load("warm_up", lineitem(WARM_UP_SCALE))
         source.load("lineitem", lineitem(scale))
-        check = partial(_published, truth=exact.found(lineitem(scale)))
+        check = published(exact.found(lineitem(scale), trimmed=True))
         ways = {"ours": ours(), "pandas": pandas(), "raw drain": drain()}
         warm_up([job(source, EXPERIMENT, name, steps, "warm_up") for name, steps in ways.items()])
         jobs = [job(source, EXPERIMENT, name, steps, "lineitem", check) for name, steps in ways.items()]
@@ -50,7 +49,12 @@ def drain() -> dict[str, Sequence[str]]:
 
 
 def job(
-    source: Database, experiment: str, name: str, steps: Mapping[str, Sequence[str]], table: str, check: Any = None
+    source: Database,
+    experiment: str,
+    name: str,
+    steps: Mapping[str, Sequence[str]],
+    table: str,
+    check: Check | None = None,
 ) -> Job:
     """A way to do the flow, as a job."""
     checked = check if name != "raw drain" else None
@@ -61,5 +65,6 @@ def _target() -> Path:
     return WORK / "target"
 
 
-def _published(folder: Path, truth: dict[str, Any]) -> dict[str, Any]:
-    return exact.compared(folder / "data" / "processed", truth)
+def published(truth: dict[str, Any]) -> Check:
+    """A check of what a flow has published."""
+    return lambda folder: exact.compared(folder / "data" / "processed", truth)

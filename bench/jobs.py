@@ -13,6 +13,7 @@ from typing import Any
 from bench.measure import Cost, measure, quiet_machine
 from bench.records import Record, Records
 
+Check = Callable[[Path], dict[str, Any]]
 REPEATS = 2
 """How often a disturbed run is done again before it is kept as it is."""
 
@@ -31,7 +32,7 @@ class Job:
     """Folder for what the commands write; emptied before each run."""
     server: int | None = None
     """Process id of the database server."""
-    check: Callable[[Path], dict[str, Any]] | None = None
+    check: Check | None = None
     """What is found out about the target afterwards."""
     facts: Mapping[str, Any] = field(default_factory=dict)
 
