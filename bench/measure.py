@@ -53,15 +53,10 @@ def measure(command: Sequence[str], environment: Mapping[str, str], server: int 
         machine, database, own = _machine_cpu(), _tree_cpu(server), time.process_time()
         started = time.perf_counter()
         process = subprocess.Popen(command, cwd=ROOT, env=whole, stdout=out, stderr=err, start_new_session=True)
-        watch = _MemoryWatch(process.pid)
-        watch.start()
-        limit = threading.Timer(TIMEOUT_S, os.killpg, (process.pid, signal.SIGKILL))
-        limit.start()
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
-        limit.cancel()
-        watch.stop()
-        process.returncode = os.waitstatus_to_exitcode(status)
+        with _attended(process) as watch:
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            seconds = time.perf_counter() - started
         client, server_cpu = usage.ru_utime + usage.ru_stime, _tree_cpu(server) - database
         other = _machine_cpu() - machine - client - server_cpu - (time.process_time() - own)
         return Cost(
@@ -73,6 +68,23 @@ def measure(command: Sequence[str], environment: Mapping[str, str], server: int 
             error=_reason(process.returncode, _tail(err)) if process.returncode else None,
             output=_tail(out),
         )
+
+
+@contextmanager
+def _attended(process: subprocess.Popen[bytes]) -> Iterator[_MemoryWatch]:
+    """Watch a process, which leads a group of its own; neither it nor a thread outlives a benchmark that is stopped."""
+    watch = _MemoryWatch(process.pid)
+    limit = threading.Timer(TIMEOUT_S, os.killpg, (process.pid, signal.SIGKILL))
+    watch.start()
+    limit.start()
+    try:
+        yield watch
+    finally:
+        limit.cancel()  # or else it would keep this process alive, and then hit whoever has the number by that time
+        watch.stop()
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 @contextmanager

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import random
+import subprocess
 import sys
+import time
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -121,6 +123,24 @@ def test_a_child_counts_and_a_failure_is_told() -> None:
     assert cost.memory_mb > 200
     failed = measure([sys.executable, "-c", f"raise SystemExit('no such file: {ROOT}/x')"], {})
     assert failed.error == "exit 1: no such file: ./x"
+
+
+def test_a_stopped_benchmark_ends_at_once_and_leaves_no_process(tmp_path: Path) -> None:
+    """Or else it would hold the machine's lock until the time limit of the run that it had begun."""
+    told = tmp_path / "child"
+    child = f"import os, time; open({str(told)!r}, 'x').write(str(os.getpid())); time.sleep(600)"
+    stopped = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(3)); "
+    script = f"{stopped}from bench.measure import measure; measure([sys.executable, '-c', {child!r}], {{}})"
+    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT) as harness:
+        while not (told.exists() and told.read_text()):
+            assert harness.poll() is None
+            time.sleep(0.01)
+        harness.terminate()
+        try:
+            assert harness.wait(20) == 3
+        finally:
+            harness.kill()
+    assert not Path(f"/proc/{told.read_text()}").exists()
 
 
 def test_targets_are_judged_by_medians_and_by_exact_peers_only(tmp_path: Path) -> None:
