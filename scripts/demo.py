@@ -23,8 +23,9 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from include.etl.errors import ExtractionError
+from include.etl.publication import standing
 from include.etl.records import manifest
-from include.etl.sources import load_source, load_sources
+from include.etl.sources import load_sources
 from include.etl.storage import Storage
 from scripts.airflow_api import FINISHED, AirflowApi, Json
 from scripts.demo_screen import Outcome, Screen, print_outcomes
@@ -80,7 +81,7 @@ class Runs:
         if run["state"] == "failed":
             return Outcome(source, seconds, problems=problems(self._airflow, source, run["dag_run_id"], instances))
         storage = Storage.from_environment()
-        publication = manifest.of_run(storage, load_source(source), source, run["dag_run_id"])
+        publication = standing.of_run(storage, source, source, run["dag_run_id"])
         if publication is None:
             return Outcome(source, seconds)
         path = manifest.published_folder(storage, source) / manifest.path_of(publication.window)

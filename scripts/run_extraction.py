@@ -126,8 +126,12 @@ def _preview(name: str, asked: argparse.Namespace) -> Report:
     parameters = Parameters(asked.mode, asked.start, asked.end, asked.last_n_days, asked.reason)
     planned, sql = preview(name, parameters)
     if not asked.json:
-        _say(f"-- {name}: {planned.window.mode}, {planned.window.label}\n{sql}\n")
-    return {"window": planned.window.model_dump(mode="json"), "sql": sql}
+        _say(f"-- {name}: {planned.window.mode}, {planned.window.label}\n-- its end: {planned.bound.label}\n{sql}\n")
+    return {
+        "window": planned.window.model_dump(mode="json"),
+        "bound": planned.bound.model_dump(mode="json"),
+        "sql": sql,
+    }
 
 
 def _extract(name: str, asked: argparse.Namespace) -> Report:
@@ -153,7 +157,11 @@ def _extract(name: str, asked: argparse.Namespace) -> Report:
             reason=asked.reason,
             progress=tell,
         )
-    done = result.publication
+    if result.published is None:
+        if not asked.json:
+            _say(f"{name}: nothing can be read safely yet: {result.plan.bound.label}")
+        return {"manifest": {}, "bound": result.plan.bound.model_dump(mode="json")}
+    done = result.published
     if not asked.json:
         _say(
             f"{name}: {done.rows.extracted:,} rows extracted, {done.rows.published:,} published in "

@@ -26,19 +26,20 @@ from tests import servers  # noqa: E402
 def postgres_server() -> Iterator[servers.DatabaseServer]:
     """A PostgreSQL server for the whole test session; tests make and drop tables of their own."""
     with ExitStack() as stack:
-        yield _started(stack, servers.postgres, "PostgreSQL")
+        yield started(stack, servers.postgres, "PostgreSQL")
 
 
 @pytest.fixture(scope="session")
 def mariadb_server() -> Iterator[servers.DatabaseServer]:
     """A MariaDB server for the whole test session; tests make and drop tables of their own."""
     with ExitStack() as stack:
-        yield _started(stack, servers.mariadb, "MariaDB")
+        yield started(stack, servers.mariadb, "MariaDB")
 
 
-def _started(
+def started(
     stack: ExitStack, start: Callable[[], AbstractContextManager[servers.DatabaseServer]], name: str
 ) -> servers.DatabaseServer:
+    """The server, running until the stack is closed; a machine without it skips, and says so."""
     try:
         return stack.enter_context(start())
     except servers.ServerMissing as missing:

@@ -24,10 +24,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+from tests import certificates
 
 USER, PASSWORD, DATABASE = "reader", "p@ss/w%rd:'1", "clinic"
 START_TIMEOUT_S = 60
@@ -49,6 +51,8 @@ class DatabaseServer:
     database: str
     process: subprocess.Popen[bytes] | None = None
     extra: dict[str, str] = field(default_factory=dict)
+    certificate: Path | None = None
+    """What the server shows to clients that speak TLS; it is its own authority."""
 
     @property
     def airflow_connection(self) -> str:
@@ -123,9 +127,9 @@ class DatabaseServer:
 
 
 @contextlib.contextmanager
-def postgres() -> Iterator[DatabaseServer]:
-    """A PostgreSQL server, or the database that TEST_POSTGRES_URI names."""
-    if os.environ.get("TEST_POSTGRES_URI"):
+def postgres(tls: bool = False) -> Iterator[DatabaseServer]:
+    """A PostgreSQL server, or the database that TEST_POSTGRES_URI names; with TLS one of our own in any case."""
+    if os.environ.get("TEST_POSTGRES_URI") and not tls:
         yield _from_uri("postgres", os.environ["TEST_POSTGRES_URI"], 5432)
         return
     bins = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
@@ -137,7 +141,11 @@ def postgres() -> Iterator[DatabaseServer]:
         _run("postgres", [initdb, "-D", home / "data", "-U", USER, "--pwfile", home / "password", *options])
         port = _free_port()
         settings = ["fsync=off", "full_page_writes=off", "listen_addresses=127.0.0.1", "shared_buffers=32MB"]
+        settings.append("max_prepared_transactions=8")
         server = DatabaseServer("postgres", "127.0.0.1", port, USER, PASSWORD, "postgres")
+        if tls:
+            server.certificate, key = certificates.write(home, *_owner("postgres"))
+            settings += ["ssl=on", f"ssl_cert_file={server.certificate}", f"ssl_key_file={key}"]
         command: list[str | Path] = [
             binary,
             "-D",
@@ -155,9 +163,9 @@ def postgres() -> Iterator[DatabaseServer]:
 
 
 @contextlib.contextmanager
-def mariadb() -> Iterator[DatabaseServer]:
-    """A MariaDB server, or the database that TEST_MYSQL_URI names."""
-    if os.environ.get("TEST_MYSQL_URI"):
+def mariadb(tls: bool = False) -> Iterator[DatabaseServer]:
+    """A MariaDB server, or the database that TEST_MYSQL_URI names; with TLS one of our own in any case."""
+    if os.environ.get("TEST_MYSQL_URI") and not tls:
         yield _from_uri("mysql", os.environ["TEST_MYSQL_URI"], 3306)
         return
     places = [Path("/usr/sbin"), Path("/usr/libexec")]
@@ -165,6 +173,7 @@ def mariadb() -> Iterator[DatabaseServer]:
     binary = _binary(["mariadbd", "mysqld"], places, "mariadb-server")
     with _home("mysql") as home:
         quick = [
+            f"--tmpdir={home}",  # a server that starts removes temporary tables, also another one's in /tmp
             "--skip-log-bin",
             "--innodb-flush-log-at-trx-commit=0",
             "--innodb-log-file-size=8M",
@@ -177,12 +186,16 @@ def mariadb() -> Iterator[DatabaseServer]:
         (home / "init.sql").write_text(
             f"create database {DATABASE} character set utf8mb4;\n"
             f"create user {USER} identified by '{escaped}';\n"
-            f"grant all on *.* to {USER};\n"
+            f"grant all on *.* to {USER} with grant option;\n"
         )
         shutil.chown(home / "init.sql", *_owner("mysql"))
         server = DatabaseServer("mysql", "127.0.0.1", port, USER, PASSWORD, DATABASE)
         paths = [f"--datadir={home / 'data'}", f"--socket={home / 'socket'}", f"--init-file={home / 'init.sql'}"]
+        paths.append(f"--tmpdir={home}")  # a server that starts removes the others' temporary tables from a shared one
         loopback = ["--bind-address=127.0.0.1", "--skip-name-resolve", f"--port={port}"]
+        if tls:
+            server.certificate, key = certificates.write(home, *_owner("mysql"))
+            paths += [f"--ssl-cert={server.certificate}", f"--ssl-key={key}"]
         command = [
             binary,
             "--no-defaults",
@@ -198,8 +211,12 @@ def mariadb() -> Iterator[DatabaseServer]:
 
 @contextlib.contextmanager
 def mssql() -> Iterator[DatabaseServer]:
-    """The SQL Server database that TEST_MSSQL_URI names."""
-    yield _given("mssql", "TEST_MSSQL_URI", 1433)
+    """The SQL Server database that TEST_MSSQL_URI names, made where it is not there: its image has no way to ask."""
+    server = _given("mssql", "TEST_MSSQL_URI", 1433)
+    name = server.database.replace("]", "]]")
+    text = server.database.replace("'", "''")
+    replace(server, database="master").execute(f"if db_id(N'{text}') is null create database [{name}]")
+    yield server
 
 
 @contextlib.contextmanager

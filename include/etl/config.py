@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from include.etl.config_values import Column, Cron, Duration, FileName, Format, Name, Step, Zone
+from include.etl.config_values import Column, Cron, Duration, FileName, Format, Name, Share, Step, Zone
 
 INCLUDE = Path(__file__).resolve().parents[1]
 """The project's own folder of sources, SQL and expectations."""
@@ -41,6 +41,14 @@ class Cursor(Model):
     """How far each incremental run reads back before its window, to catch rows that arrived late."""
     timezone: Zone = "UTC"
     """Time zone of a cursor column that carries none itself."""
+    nulls: Literal["every_run", "first_run", "refuse"] = "every_run"
+    """Rows whose cursor is NULL: read by every incremental run and published once (every_run), read only by runs that
+    begin at the beginning, so that later ones are missed (first_run), or an error (refuse)."""
+    lag: Duration | None = None
+    """How far clocks that stamp rows may run behind the server's, and how long before its transaction a row may be
+    stamped. Where open transactions cannot be seen, also how long they last: 10m by default there, else nothing."""
+    longest_writer: Duration = timedelta(hours=1)
+    """A transaction that has been open for longer is reported; if nothing new can be read before it, the run fails."""
 
 
 class Schedule(Model):
@@ -66,10 +74,10 @@ class Extract(Model):
 
 
 class Split(Model):
-    """How a large read is cut into slices that tasks read side by side: ranges of a column."""
+    """How a large read is cut into slices that tasks read side by side: by a column, later by the cursor."""
 
     column: Column
-    """Column of the result to cut by; it should lead an index. Best the primary key, or the cursor."""
+    """Column of the result to cut by; it should lead an index, and rows keep its value. Best the primary key."""
     rows: Annotated[int, Field(ge=1_000)] = 1_000_000
     """About this many rows a slice, by the database's own statistics."""
     table: str | None = None
@@ -171,7 +179,7 @@ class Source(Model):
     pool: str | None = None
     """Airflow pool that limits parallel reads of the database; the connection's name by default."""
     split: Split | None = None
-    """How first and full runs are read in slices, side by side; in one piece by default."""
+    """How large reads are cut into slices, side by side; in one piece by default."""
     extract: Extract = Extract()
     """How the database is read."""
     validation: Validation = Validation()
@@ -180,6 +188,15 @@ class Source(Model):
     """How rows are cleaned."""
     output: Output
     """What is published, in which formats and folders."""
+    load: Literal["append", "merge"] = "append"
+    """`append` keeps every version of a row (key and cursor); `merge` keeps the current row of each key."""
+    deletes: Literal["ignore", "mark"] = "ignore"
+    """`mark`: a full run keeps the last row of a key that left the source, with the time in `_deleted_at`."""
+    max_deletes: Share = 0.1
+    """With `deletes: mark`, a full run that would mark more of the published keys than this is refused."""
+    schema_changes: Literal["evolve", "warn", "fail"] = "warn"
+    """Columns differ from those published before: `warn` and `evolve` publish what stays readable together,
+    `evolve` with a full run also replaces types that do not; `fail` publishes nothing."""
     retries: Retries = Retries()
     """What happens after a transient error."""
     memory_limit_mb: Annotated[int, Field(ge=512, le=1_048_576)] = 2048
@@ -201,10 +218,24 @@ class Source(Model):
             raise ValueError(
                 "`split` of a `query` needs `split.table`: the table whose statistics tell about the column"
             )
+        by_cursor = self.split and self.cursor and self.split.column == self.cursor.column
+        if by_cursor and not (self.schedule.incremental and self.primary_key):
+            raise ValueError(
+                "`split.column` is the cursor: a row that is updated between two slices moves to another one, so "
+                "`schedule.incremental` (which reads it again) and `primary_key` are needed; or split by a column "
+                "whose values stay"
+            )
         if self.cursor and self.cursor.lookback and not self.primary_key:
             raise ValueError("`cursor.lookback` needs `primary_key`: rows read twice are told apart by it")
         if self.schedule.incremental and not self.cursor:
             raise ValueError("`schedule.incremental` needs `cursor`: the column that tells new rows from old ones")
+        return self
+
+    @model_validator(mode="after")
+    def _rows_have_keys(self) -> Source:
+        needing = [f"{k}: {v}" for k, v in (("load", self.load), ("deletes", self.deletes)) if v in ("merge", "mark")]
+        if needing and not self.primary_key:
+            raise ValueError(f"`{needing[0]}` needs `primary_key`: the columns that tell which row is which")
         return self
 
     @cached_property

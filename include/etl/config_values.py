@@ -31,6 +31,16 @@ def _duration(value: Any) -> timedelta:
     return timedelta(seconds=seconds)
 
 
+def _share(value: Any) -> float:
+    """`10%`, `0.5%` -> 0.1, 0.005."""
+    if isinstance(value, float):
+        return value
+    match = re.fullmatch(r"(\d{1,3}(?:\.\d{1,4})?)\s*%", str(value))
+    if not match or float(match[1]) > 100:
+        raise ValueError("a percentage from 0% to 100%, such as 10%")
+    return float(match[1]) / 100
+
+
 def _cron(value: str) -> str:
     if not croniter.is_valid(value) or len(value.split()) not in (1, 5):
         raise ValueError("a cron expression of five fields (minute hour day month weekday) or @daily, @weekly, ...")
@@ -60,6 +70,8 @@ def _known(what: str, registry: dict[str, str]) -> AfterValidator:
 
 _DURATION_SCHEMA = {"type": "string", "pattern": "^[0-9]+ *[smhd]$", "examples": ["90s", "15m", "1h", "2d"]}
 Duration = Annotated[timedelta, BeforeValidator(_duration), WithJsonSchema(_DURATION_SCHEMA)]
+_SHARE_SCHEMA = {"type": "string", "pattern": "^[0-9]{1,3}(\\.[0-9]{1,4})? *%$", "examples": ["10%", "0.5%"]}
+Share = Annotated[float, BeforeValidator(_share), WithJsonSchema(_SHARE_SCHEMA)]
 Cron = Annotated[str, AfterValidator(_cron)]
 Zone = Annotated[str, AfterValidator(_zone)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]

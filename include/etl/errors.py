@@ -4,7 +4,9 @@
     ├── ConfigurationError   fix the YAML, the SQL, the suite, the connection or the parameters
     │   └── CheckpointError  repair or restore the checkpoint
     ├── TransientError       nothing to fix: try again (the only group that Airflow retries)
+    │   └── WriterTooOld     the source's administrator ends the session that is named
     ├── DataError            look at the data
+    │   ├── SchemaChanged    columns differ from those published before; nothing was published
     │   └── ValidationFailed a critical expectation was not met; nothing was published
     └── StorageError         look at the disk or the object store
 
@@ -31,8 +33,16 @@ class TransientError(ExtractionError):
     """The source or the network was not available; the same call may work later."""
 
 
+class WriterTooOld(TransientError):
+    """A transaction of the source has been open for so long that nothing new can be read safely until it ends."""
+
+
 class DataError(ExtractionError):
     """The data is not what was declared."""
+
+
+class SchemaChanged(DataError):
+    """The columns are not those that were published before, in a way that `schema_changes` does not allow."""
 
 
 class ValidationFailed(DataError):

@@ -10,6 +10,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 METADATA = ("_source", "_run_id", "_extracted_at", "_window_start", "_window_end")
 """Columns that transform adds to every row."""
 
+DELETED_AT = "_deleted_at"
+"""Column of a source with `deletes: mark`: when a full run found the row gone; NULL for rows that are there."""
+
 Mode = Literal["incremental", "backfill", "full", "range"]
 
 
@@ -56,6 +59,35 @@ def _stamp(moment: datetime) -> str:
     return f"{moment:%Y%m%dT%H%M%S}{fraction}Z"
 
 
+class Bound(Handover):
+    """What a window's end rests on: how sure it is that no row before it will be committed any more."""
+
+    grade: Literal["writers seen", "lag", "as asked"] = "as asked"
+    """By the transactions in flight, by a lag since those cannot be seen, or (a source without cursor) by nothing."""
+    asked: Moment | None = None
+    """The end that the window would have had."""
+    safe: Moment | None = None
+    """Up to here nothing will be committed any more."""
+    lag_s: float = 0.0
+    unseen: str = ""
+    """Why transactions in flight cannot be seen."""
+    writer: str | None = None
+    """The session of the oldest transaction in flight, as a DBA finds it."""
+    writer_since: Moment | None = None
+    writer_too_old: bool = False
+    """It has been open for longer than `cursor.longest_writer`."""
+
+    @property
+    def label(self) -> str:
+        """What holds the end back, as a person reads it."""
+        if self.asked is None or self.safe is None or self.safe >= self.asked:
+            return "nothing holds it back"
+        held = f"held back from {self.asked} to {self.safe}"
+        if self.writer:
+            return f"{held} by {self.writer}, in a transaction since {self.writer_since}"
+        return f"{held} by a lag of {self.lag_s:g} s" + (f": {self.unseen}" if self.unseen else "")
+
+
 class Slice(Handover):
     """A part of the window that is read by one task. Its bounds are keys of rows, so only its number travels."""
 
@@ -97,8 +129,8 @@ class Plan(Handover):
     run_id: str
     window: Window
     slices: list[Slice] = Field(default_factory=lambda: [Slice()])
-    bound: str
-    """What the window's end rests on, for the manifest."""
+    """None where nothing can be read safely yet."""
+    bound: Bound = Bound()
     reason: str = ""
     triggered_by: str = ""
 
@@ -112,6 +144,8 @@ class Extracted(Handover):
     bytes: int
     query_hash: str
     extracted_at: Moment
+    consistency: Literal["snapshot", "none"] = "none"
+    """Whether all rows of the slice are of one moment."""
 
 
 class Validated(Handover):

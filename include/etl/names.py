@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from include.etl.config import Source
 from include.etl.errors import ConfigurationError
-from include.etl.handover import METADATA
+from include.etl.handover import DELETED_AT, METADATA
 
 
 def published_name(source: Source, column: str) -> str:
@@ -29,7 +29,8 @@ def published_names(source: Source, columns: Sequence[str]) -> dict[str, str]:
             )
     names = {column: published_name(source, column) for column in columns}
     # DuckDB, like many readers, does not tell capital letters from small ones.
-    taken = [name.casefold() for name in (*names.values(), *METADATA)]
+    reserved = (*METADATA, DELETED_AT) if source.deletes == "mark" else METADATA
+    taken = [name.casefold() for name in (*names.values(), *reserved)]
     for column, name in names.items():
         if taken.count(name.casefold()) > 1:
             raise ConfigurationError(

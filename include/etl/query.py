@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import sqlglot
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
 
 from include.etl import slices
 from include.etl.config import Source, include_folder
 from include.etl.engines.base import Query, Value
 from include.etl.errors import ConfigurationError
 from include.etl.handover import Bounds, Window
+from include.etl.sql_guard import only_select
 
 START, END = "window_start", "window_end"
-_FORBIDDEN = (
-    exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Create, exp.Drop, exp.Alter, exp.Command, exp.Copy, exp.Set,
-    exp.Into, exp.Lock,
-)  # fmt: skip
 
 
 def build(
@@ -51,31 +46,19 @@ def keys_query(table: str, columns: list[str], dialect: str) -> Query:
     return Query(f"SELECT DISTINCT {listed} FROM {_quote_path(table, dialect)}")
 
 
-def predicate(column: str, window: Window) -> str:
-    """The condition that a row's cursor lies in the window. A window without start takes rows without cursor too."""
+def predicate(column: str, window: Window, nulls: str = "first_run") -> str:
+    """The condition that a row's cursor lies in the window. A window without start takes rows without cursor too.
+
+    An incremental one does so by the policy `cursor.nulls`: nothing tells which of them are new. They lie in no range.
+    """
     if window.mode == "full":
         return "1 = 1"
     if window.read_from is None:
         return f"({column} < :{END} OR {column} IS NULL)"
-    return f"({column} >= :{START} AND {column} < :{END})"
-
-
-def only_select(sql: str, dialect: str, where: str) -> None:
-    """Refuse anything but one SELECT that neither writes nor locks; read with the dialect's own grammar."""
-    if dialect == "mysql" and re.search(r"/\*M?!", sql):
-        raise ConfigurationError(f"{where}: a comment that MySQL executes (/*! ... */); allowed: plain comments")
-    try:
-        statements = [statement for statement in sqlglot.parse(sql, dialect=dialect) if statement is not None]
-    except SqlglotError as error:
-        first = str(error).splitlines()[0]
-        raise ConfigurationError(f"{where}: not valid {dialect} SQL: {first}") from None
-    if len(statements) != 1:
-        raise ConfigurationError(f"{where}: {len(statements)} statements; allowed: one SELECT")
-    if not isinstance(statements[0], exp.Query):
-        raise ConfigurationError(f"{where}: {statements[0].key.upper()}; allowed: one SELECT")
-    for node in statements[0].find_all(*_FORBIDDEN):
-        what = "FOR UPDATE or another row lock" if isinstance(node, exp.Lock) else node.key.upper()
-        raise ConfigurationError(f"{where}: the SELECT contains {what}; allowed: reading only")
+    within = f"{column} >= :{START} AND {column} < :{END}"
+    if window.mode == "incremental" and nulls != "first_run":
+        return f"(({within}) OR {column} IS NULL)"
+    return f"({within})"
 
 
 def _from_template(source: Source, window: Window) -> str:
@@ -85,7 +68,7 @@ def _from_template(source: Source, window: Window) -> str:
     def condition(column: str = default) -> str:
         if not source.cursor:
             raise ConfigurationError(f"{path.name}: window() needs `cursor` in {source.source}.yaml")
-        return predicate(column, window)
+        return predicate(column, window, source.cursor.nulls)
 
     environment = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
     try:
@@ -110,7 +93,7 @@ def _from_table(source: Source, dialect: str, window: Window) -> str:
     sql = f"SELECT {columns} FROM {_quote_path(str(source.table), dialect)}"
     if window.mode == "full" or not source.cursor:
         return sql
-    return f"{sql} WHERE {predicate(_quote(source.cursor.column, dialect), window)}"
+    return f"{sql} WHERE {predicate(_quote(source.cursor.column, dialect), window, source.cursor.nulls)}"
 
 
 def _quote(name: str, dialect: str) -> str:

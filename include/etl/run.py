@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from include.etl.airflow_home import choose_home
 from include.etl.config import Source
-from include.etl.errors import ConfigurationError
+from include.etl.errors import StorageError
 from include.etl.handover import Mode, Plan
 from include.etl.phases.extract import extract, windowed
 from include.etl.phases.load import load
-from include.etl.phases.plan import Parameters, Trigger, decide, plan
+from include.etl.phases.plan import Parameters, Trigger, decide, look, plan
 from include.etl.phases.transform import transform
 from include.etl.phases.validate import check
 from include.etl.publication import files
@@ -40,16 +40,27 @@ class Result:
     """A publication: its manifest, and its rows with their exact types."""
 
     storage: Storage
-    publication: manifest.Manifest
+    plan: Plan
+    published: manifest.Manifest | None
+    """None where nothing could be read safely yet: the checkpoint stays, and `plan.bound` says what holds it back."""
+
+    @property
+    def publication(self) -> manifest.Manifest:
+        """What was published; a ValueError where nothing was."""
+        if self.published is None:
+            raise ValueError(f"nothing was published: the window's end is {self.plan.bound.label}")
+        return self.published
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """The manifest as it stands in the published folder."""
-        return self.publication.model_dump(mode="json")
+        """The manifest as it stands in the published folder; empty where nothing was published."""
+        return self.published.model_dump(mode="json") if self.published else {}
 
     @property
     def paths(self) -> list[Path]:
         """The published files."""
+        if self.published is None:
+            return []
         folder = manifest.published_folder(self.storage, self.publication.source)
         return [folder / file.path for file in self.publication.files]
 
@@ -85,11 +96,19 @@ class CommandLineVariables:
 
     def set(self, key: str, value: str, description: str) -> None:
         """Store the value in the metadata database."""
-        airflow = shutil.which("airflow", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
-        command = [airflow or "airflow", "variables", "set", "--description", description, key, value]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell, own words
-        if done.returncode != 0:
-            raise ConfigurationError(f"Airflow Variable {key!r} could not be set: airflow exited {done.returncode}")
+        _airflow("set", key, "--description", description, key, value)
+
+    def delete(self, key: str) -> None:
+        """Remove the value from the metadata database."""
+        _airflow("delete", key, key)
+
+
+def _airflow(command: str, key: str, *arguments: str) -> None:
+    airflow = shutil.which("airflow", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    words = [airflow or "airflow", "variables", command, *arguments]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603 - no shell, own words
+    if done.returncode != 0:
+        raise StorageError(f"Airflow Variable {key!r}: airflow variables {command} exited {done.returncode}")
 
 
 def run_source(
@@ -112,6 +131,9 @@ def run_source(
     variables, tell = CommandLineVariables(), progress or _ignore
     tell("plan", 0)
     planned = plan(run, parameters, trigger, variables)
+    if not planned.slices:
+        tell("done", 0)
+        return Result(run.storage, planned, None)
     tell("extract", 0)
     extracted = [extract(run, planned, part, lambda rows: tell("extract", rows)) for part in planned.slices]
     tell("validate", 0)
@@ -121,7 +143,7 @@ def run_source(
     tell("load", 0)
     loaded = load(run, planned, extracted, validated, transformed, variables)
     tell("done", loaded.rows)
-    return Result(run.storage, manifest.read(run.storage.absolute(loaded.manifest)))
+    return Result(run.storage, planned, manifest.read(run.storage.absolute(loaded.manifest)))
 
 
 def preview(name: str, parameters: Parameters) -> tuple[Plan, str]:
@@ -129,7 +151,7 @@ def preview(name: str, parameters: Parameters) -> tuple[Plan, str]:
     from include.etl.engines import open_source
 
     run, trigger = prepare(name)
-    planned = decide(run, parameters, trigger, CommandLineVariables())
+    planned = decide(run, parameters, trigger, CommandLineVariables(), lambda: look(run.source))
     engine = open_source(run.source, f"moh-etl {name} dry run")
     with engine.session() as session:
         query = windowed(run.source, engine, session, planned.window)

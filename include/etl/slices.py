@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 
 from sqlglot import exp
 
-from include.etl.engines.base import Query, Statistics, Value
+from include.etl.engines.base import Query, Session, Statistics, Value
 from include.etl.handover import Bounds
+from include.etl.histogram import Histogram
 from include.etl.records.run import Run
 from include.etl.storage import read_json, write_json
 
@@ -27,15 +27,18 @@ KINDS: dict[str, Callable[[str], Value]] = {
 }
 
 
-def cut(column: str, statistics: Statistics, rows_per_slice: int) -> list[Bounds]:
-    """Slices of about that many rows; one that holds everything where the catalogue gives no ground to cut on."""
-    count = min(MOST, math.ceil((statistics.rows or 0) / rows_per_slice))
-    edges = _edges(statistics.bounds, count)
+def cut(
+    column: str, statistics: Statistics, rows_per_slice: int, low: Value = None, high: Value = None
+) -> list[Bounds]:
+    """Slices of about that many rows of those in `[low, high)`; one where the catalogue gives no ground to cut on."""
+    edges = []
+    if statistics.rows and statistics.steps and type(statistics.steps[0].value).__name__ in KINDS:
+        edges = Histogram(statistics).edges(rows_per_slice, MOST, low, high)
     if not edges:
         return [Bounds()]
     kind, texts = type(edges[0]).__name__, [_text(edge) for edge in edges]
     pairs = zip([None, *texts], [*texts, None], strict=True)
-    made = [{"column": column, "kind": kind, "start": low, "end": high} for low, high in pairs]
+    made = [{"column": column, "kind": kind, "start": start, "end": end} for start, end in pairs]
     return [Bounds.model_validate(one) for one in made]
 
 
@@ -51,8 +54,7 @@ def kept(run: Run, index: int) -> Bounds:
 
 def within(query: Query, part: Bounds, dialect: str) -> Query:
     """The query's rows that lie in the slice."""
-    name = exp.to_identifier(str(part.column), quoted=True).sql(dialect=dialect)
-    column, convert = f"sliced.{name}", KINDS[part.kind]
+    column, convert = f"sliced.{_quoted(part, dialect)}", KINDS[part.kind]
     conditions, params = [], dict(query.params)
     if part.start is not None:
         conditions.append(f"{column} >= :{START}")
@@ -65,19 +67,30 @@ def within(query: Query, part: Bounds, dialect: str) -> Query:
     return Query(sql, params)
 
 
-def _edges(bounds: Sequence[Value], count: int) -> list[Value]:
-    """At most `count - 1` ascending values to cut at: quantiles, or equal steps between two whole numbers."""
-    distinct = list(dict.fromkeys(bounds))
-    if count < 2 or len(distinct) < 2 or type(distinct[0]).__name__ not in KINDS:
-        return []
-    if len(distinct) > 2:
-        chosen = [distinct[round(step * (len(distinct) - 1) / count)] for step in range(1, count)]
-        return [edge for edge in dict.fromkeys(chosen) if edge != distinct[0]]
-    low, high = distinct
-    if not isinstance(low, int) or not isinstance(high, int):
-        return []
-    steps: dict[Value, None] = dict.fromkeys(low + (high - low + 1) * step // count for step in range(1, count))
-    return [edge for edge in steps if edge != low]
+def ascending(session: Session, query: Query, cuts: Sequence[Bounds], dialect: str) -> bool:
+    """Whether the column itself orders the bounds as the slices do: then no row is in two of them.
+
+    Numbers and times are ordered alike everywhere; text is not, so the database is asked. No row is read: the
+    query's column only lends the bounds its type and collation.
+    """
+    inner = [part for part in cuts if part.start is not None and part.end is not None]
+    if not inner or cuts[0].kind != "str":
+        return True
+    name, dual = _quoted(cuts[0], dialect), " FROM dual" if dialect == "oracle" else ""
+    conditions, params = [], dict(query.params)
+    for n, part in enumerate(inner):
+        conditions.append(f"COALESCE(lent.{name}, :{START}_{n}) < COALESCE(lent.{name}, :{END}_{n})")
+        params |= {f"{START}_{n}": part.start, f"{END}_{n}": part.end}
+    counting = Query(
+        f"SELECT count(*) AS n FROM (SELECT 1 AS one{dual}) single LEFT JOIN (\n"
+        f"SELECT {name} FROM (\n{query.sql}\n) sliced WHERE 1 = 0\n) lent ON 1 = 0 WHERE {' AND '.join(conditions)}",
+        params,
+    )
+    return any(int(n) for batch in session.stream(counting).batches for n in batch.column(0).to_pylist())
+
+
+def _quoted(part: Bounds, dialect: str) -> str:
+    return exp.to_identifier(str(part.column), quoted=True).sql(dialect=dialect)
 
 
 def _text(value: Value) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -17,10 +16,11 @@ from urllib.parse import unquote, urlsplit
 
 from include.etl.config import INCLUDE
 from include.etl.errors import ConfigurationError, StorageError
+from include.etl.lock import locked
 
 DATA_URI = "ETL_DATA_URI"
 FOLDER_MODE, FILE_MODE = 0o750, 0o640
-Area = Literal["raw", "interim", "staging", "processed", "reports", "runs", "checkpoints"]
+Area = Literal["raw", "interim", "staging", "processed", "reports", "runs", "checkpoints", "audit"]
 
 
 def run_key(dag_id: str, run_id: str) -> str:
@@ -69,15 +69,14 @@ class Storage:
         return path
 
     @contextmanager
-    def lock(self, source: str) -> Iterator[None]:
-        """Only one publication of a source at a time, also across processes; waits for the other to end."""
+    def lock(self, source: str, holder: str, *, shared: bool = False) -> Iterator[None]:
+        """Only one publication of a source at a time, and none while `shared` readers are at work.
+
+        Raises:
+            TransientError: another one did not end in time; the message says whose it is and since when.
+        """
         path = self.folder("processed", source) / ".lock"
-        try:
-            handle = path.open("a")
-        except OSError as error:
-            raise StorageError(f"file {path}: {error.strerror}") from error
-        with handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with locked(path, f"source {source!r}: its published data", holder, shared=shared):
             yield
 
 
@@ -97,6 +96,12 @@ def make_folder(path: Path) -> None:
             folder.chmod(FOLDER_MODE)
     except OSError as error:
         raise StorageError(f"folder {path}: {error.strerror}") from error
+
+
+def check_one_file_system(staging: Path, final: Path) -> None:
+    """Refuse folders between which a file cannot be renamed in one step."""
+    if staging.stat().st_dev != final.stat().st_dev:
+        raise StorageError(f"{staging} and {final} must lie in one file system; mount the whole data folder, not parts")
 
 
 def seal(path: Path) -> None:
@@ -129,9 +134,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write readable JSON so that a reader sees the old file or the new one, never half of it."""
+    """Write readable JSON so that a reader sees the old file or the new one, never half of it.
+
+    One writer of a file at a time: its caller holds a lock. What a killed one leaves is written over by the next.
+    """
     make_folder(path.parent)
-    staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    staged = path.with_name(f".{path.name}.tmp")
     try:
         staged.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
     except OSError as error:
@@ -149,6 +157,20 @@ def read_json(path: Path) -> Any:
         raise StorageError(f"file {path}: {error.strerror}") from error
     except ValueError as error:
         raise StorageError(f"file {path}: not valid JSON: {error}") from None
+
+
+def link(path: Path, copy: Path) -> None:
+    """Give a file, which is never written again, a second name; a copy where the file system has no hard links."""
+    try:
+        try:
+            os.link(path, copy)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            shutil.copyfile(path, copy)
+            copy.chmod(FILE_MODE)
+    except OSError as error:
+        raise StorageError(f"file {path}: {error.strerror}") from error
 
 
 def sha256(path: Path) -> str:

@@ -71,6 +71,11 @@ def test_tags_owner_and_docs(dags: dict[str, DAG]) -> None:
             assert part in (dag.doc_md or "")
 
 
+def test_at_most_four_slices_of_a_source_are_read_at_once(dags: dict[str, DAG]) -> None:
+    limits = {dag.get_task("extract").partial_kwargs["max_active_tis_per_dagrun"] for dag in dags.values()}
+    assert limits == {4}
+
+
 def test_database_tasks_share_the_databases_pool(dags: dict[str, DAG]) -> None:
     """The pool is what keeps us from burdening the source."""
     pools = {dag_id: dag.get_task("extract").partial_kwargs["pool"] for dag_id, dag in dags.items()}

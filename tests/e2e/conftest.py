@@ -32,6 +32,20 @@ pool: default_pool
 validation: {{suite: visits.json}}
 output: {{formats: [parquet, csv], partition_by: visit_date}}
 """
+BIG = """
+source: big
+description: A table that is read in slices, filled by its test
+owner: tests
+conn_id: clinic_postgres
+table: big
+primary_key: [id]
+cursor: {column: updated_at}
+schedule: {incremental: "0 2 * * *"}
+retries: {delay: 1s}
+pool: default_pool
+output: {formats: [parquet]}
+split: {column: id, rows: 1000}
+"""
 SUITE = {
     "name": "visits",
     "expectations": [
@@ -117,6 +131,7 @@ def stage(
     execute = {"sqlite": sqlite, "postgres": postgres_server.execute, "mysql": mariadb_server.execute}
     (folder / "expectations" / "visits.json").write_text(json.dumps(SUITE))
     (folder / "sources" / "broken.yaml").write_text("source: broken\ndescription: no connection\n")
+    (folder / "sources" / "big.yaml").write_text(BIG)
     for engine, run in execute.items():
         run("DROP TABLE IF EXISTS visits")
         run(CREATE.replace("TIMESTAMP", "DATETIME(6)") if engine == "mysql" else CREATE)

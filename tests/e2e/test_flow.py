@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import ENGINES, Stage
+from tests.servers import DatabaseServer
 
 pytestmark = pytest.mark.e2e
 
@@ -132,6 +134,25 @@ def test_failing_suite_publishes_nothing(stage: Stage, story: dict[str, dict[str
     assert "-5.00" not in message
     assert (stage.files(source), stage.airflow.api.variable(f"checkpoint__{source}")) == (files, bound)
     stage.execute["sqlite"]("DELETE FROM visits WHERE visit_id = 900")
+
+
+def test_a_transaction_in_flight_leaves_nothing_to_read(
+    stage: Stage, story: dict[str, dict[str, Seen]], postgres_server: DatabaseServer
+) -> None:
+    """The run succeeds with skipped tasks, publishes nothing, and leaves the checkpoint where it is."""
+    source = "visits_postgres"
+    with closing(postgres_server.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute("begin; select now()")
+        stage.trigger(source)  # reads up to that transaction
+        files, bound = stage.files(source), stage.airflow.api.variable(f"checkpoint__{source}")
+        run = stage.trigger(source)
+        assert run["state"] == "success"
+        found = stage.airflow.api.task_instances(source, run["dag_run_id"])
+        states = {instance["task_id"]: instance["state"] for instance in found}
+        assert states.pop("plan") == "success"
+        assert set(states) >= {"extract", "validate", "transform", "load"}
+        assert set(states.values()) == {"skipped"}
+        assert (stage.files(source), stage.airflow.api.variable(f"checkpoint__{source}")) == (files, bound)
 
 
 def test_broken_source_fails_with_the_reason_and_hides_nothing(stage: Stage) -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from include.etl import storage
+from include.etl.engines.sqlite import SqliteSession
 from include.etl.errors import ConfigurationError, DataError, StorageError
 from include.etl.handover import Plan, Slice, Validated
 from include.etl.phases.extract import extract
@@ -352,3 +353,15 @@ def test_unknown_type_names_the_key(project: Project) -> None:
     project.configure(VISITS + "transform: {types: {note: INTEGERR}}\n")
     with pytest.raises(ConfigurationError, match=r"transform.types.note: 'INTEGERR'; allowed"):
         project.run()
+
+
+@pytest.mark.parametrize(
+    ("session", "written"), [("session", "one snapshot"), ("query", "one snapshot"), ("none", "none")]
+)
+def test_manifest_says_which_consistency_held(
+    project: Project, monkeypatch: pytest.MonkeyPatch, session: str, written: str
+) -> None:
+    """Rows come by one query, so what holds for each query is enough for a slice."""
+    monkeypatch.setattr(SqliteSession, "consistency", session)
+    project.execute(INSERT, some_visits(3))
+    assert project.run().manifest["consistency"] == written

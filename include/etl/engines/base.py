@@ -10,9 +10,9 @@ import abc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from include.etl.errors import ConfigurationError
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Value = str | int | float | Decimal | bytes | date | datetime | None
+Consistency = Literal["session", "query", "none"]
 
 
 @dataclass(frozen=True)
@@ -49,19 +50,67 @@ class Stream(NamedTuple):
     batches: Iterator[pa.RecordBatch]
 
 
+class Step(NamedTuple):
+    """A value of a column's histogram, and the weights of what lies between the one before and it, and at it."""
+
+    value: Value
+    between: float = 0.0
+    at: float = 0.0
+
+
 class Statistics(NamedTuple):
     """What the catalogue says of a table, without reading it; nothing where it says nothing."""
 
     rows: int | None = None
     """Estimated number of rows."""
-    bounds: Sequence[Value] = ()
-    """Ascending values of a column with about as many rows between each two; or just its lowest and highest."""
+    steps: Sequence[Step] = ()
+    """The column's histogram, or just its two ends, in the column's own order; weights are relative to one another."""
+    missing: float = 0.0
+    """Weight of the rows without a value."""
     leading: frozenset[str] | None = None
     """Columns that lead an index; None where that is not known."""
 
 
+@dataclass(frozen=True)
+class Writer:
+    """A transaction in flight that may still write."""
+
+    since: datetime
+    """When it began."""
+    session: str
+    """Who it is, as a DBA finds it: ids and names, never the text of a query."""
+    begun_earlier: bool = False
+    """It began before `since`, and nobody knows when: a prepared transaction, or one from before a restart."""
+
+
+class Writers(NamedTuple):
+    """Who may still write rows that bear a time of the past; what is committed later than this is not older."""
+
+    now: datetime
+    """The server's clock, read before its transactions were listed."""
+    in_flight: Sequence[Writer] = ()
+    """All transactions that may still write, other than this system's own readers."""
+    unseen: str = ""
+    """Why some transactions cannot be seen; empty where all are."""
+    usual_lag: timedelta = timedelta(minutes=10)
+    """How long transactions are taken to last where they cannot be seen."""
+
+
+OWN = "moh-etl"
+"""What the label of every session of this system begins with."""
+
+
+def identified(**names: object) -> str:
+    """`pid=12 user='app'`: names of a session, on one line whatever a client called itself."""
+    return " ".join(f"{name}={value!r}"[:200] for name, value in names.items() if value not in (None, ""))
+
+
 class Session(abc.ABC):
     """An open read-only session, seeing one state of the database where the engine can give that."""
+
+    consistency: Consistency
+    """What sees one state of the database: all queries of the session, each query by itself, or nothing (rows that
+    change while they are read may be missed or come twice)."""
 
     @abc.abstractmethod
     def schema(self, query: Query) -> pa.Schema:
@@ -70,6 +119,10 @@ class Session(abc.ABC):
     def statistics(self, table: str, column: str) -> Statistics:  # noqa: ARG002 - for engines that know
         """What the catalogue says of `table` (schema.table) and this column of it."""
         return Statistics()
+
+    def writers(self) -> Writers:
+        """Who may still write. An engine that cannot tell says so."""
+        return Writers(datetime.now(UTC), unseen="this engine cannot see them")
 
     @abc.abstractmethod
     def stream(self, query: Query) -> Stream:
@@ -92,7 +145,7 @@ class Engine(abc.ABC):
         """`label` names the reader to the database (application name), so that a DBA sees who reads."""
         self.conn_id = conn_id
         self.limits = limits or Limits()
-        self.label = label or "moh-etl"
+        self.label = label or OWN
 
     def __str__(self) -> str:
         """How an error message names the reader: its label and its connection."""

@@ -12,21 +12,23 @@ import socket
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from include.etl.engines.base import Engine, Query, Session, Stream
+from include.etl.engines.base import Consistency, Engine, Query, Session, Statistics, Stream, Writers
 from include.etl.engines.batches import OneStream, joined, make_schema, rows_at_once
 from include.etl.engines.binding import bind
 from include.etl.engines.deadline import Overdue, within
+from include.etl.engines.mssql_catalog import statistics
 from include.etl.engines.mssql_connection import ENCRYPT, Server, server
 from include.etl.engines.mssql_errors import connecting, querying
 from include.etl.engines.mssql_reader import ArrowReader, DriverMissing, Reader, RowReader
 from include.etl.engines.mssql_sql import converted, describing, literal, quoted
 from include.etl.engines.mssql_types import Column, arrow_type, check_names, described, expression, fetch_width
+from include.etl.engines.mssql_writers import MARK, writers
 from include.etl.errors import ConfigurationError, TransientError
-from include.etl.query import only_select
+from include.etl.sql_guard import only_select
 
 log = logging.getLogger("etl.extract")
 T = TypeVar("T")
@@ -87,10 +89,7 @@ class MsSqlEngine(Engine):
 class MsSqlSession(Session):
     """One transaction; `connection` is its client's connection."""
 
-    consistency: Literal["session", "query", "none"] = "none"
-    """What sees one state of the database: all queries of the session (SNAPSHOT), each query by itself (READ COMMITTED
-    from row versions), or nothing (READ COMMITTED with locks: rows that change meanwhile may be missed or come twice).
-    """
+    consistency: Consistency = "none"
 
     def __init__(self, engine: MsSqlEngine, reader: Reader, connection: Any) -> None:
         self.engine = engine
@@ -98,13 +97,12 @@ class MsSqlSession(Session):
         self._reader = reader
         self._stream = OneStream()
         self._comment = f"/* {engine.label.replace('*/', '').replace('/*', '')} */ "
-        self._troubled = False
-        self._lost = False
+        self._troubled = self._lost = False
 
     def begin(self) -> None:
         """Set what holds for the session, and begin the transaction that its first query takes its snapshot in."""
         timeout_ms = max(2, int(self.engine.limits.statement_timeout_s * 1000))
-        self._run(f"set nocount on; set lock_timeout {timeout_ms // 2}")
+        self._run(f"set nocount on; set lock_timeout {timeout_ms // 2}; set context_info {MARK}")
         ((snapshot, versions),) = self._rows(
             "select snapshot_isolation_state, is_read_committed_snapshot_on from sys.databases "
             "where database_id = db_id()"
@@ -116,6 +114,17 @@ class MsSqlSession(Session):
     def schema(self, query: Query) -> pa.Schema:
         """Column names and types, as the server describes the result; the query is not run."""
         return self._make_schema(self._describe(self._bind(query)))
+
+    def statistics(self, table: str, column: str) -> Statistics:
+        """Estimated rows, the column's histogram, and the columns that lead an index."""
+        self._stream.refuse_second()
+        return statistics(self._rows, table, column)
+
+    def writers(self) -> Writers:
+        """Open transactions of the server, as far as the login may see them."""
+        self._stream.refuse_second()
+        self._resume()
+        return writers(self._rows)
 
     def stream(self, query: Query) -> Stream:
         """Rows as the client fetches them; the query starts with the first batch that is asked for."""
@@ -158,8 +167,7 @@ class MsSqlSession(Session):
     def _resume(self) -> None:
         """Begin again where an error has rolled the transaction back; what follows sees a later state."""
         if self._troubled:
-            ((open_transactions,),) = self._rows("select @@trancount")
-            if not open_transactions:
+            if self._rows("select @@trancount") == [(0,)]:
                 self._run("begin transaction")
                 self.consistency = "query" if self.consistency == "session" else self.consistency
             self._troubled = False

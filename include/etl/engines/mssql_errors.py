@@ -27,7 +27,9 @@ TRANSIENT = {
     20002, 20003, 20004, 20006, 20009, 20017, 20047,  # FreeTDS: cannot connect, timeout, line broken
 }  # fmt: skip
 DATA = {220, 232, 241, 242, 244, 245, 248, 257, 295, 512, 517, 535, 2628, 8114, 8115, 8134, 8152, 8169, 9402, 9420}
-TRANSIENT_STATES = ("08", "40", "HYT01")
+TRANSIENT_STATES = ("08", "40", "HYT01", "IMC")
+LOST_STATES = ("08", "IMC")
+"""The line broke; IMC are Microsoft's own, of a connection that could not be made anew."""
 DATA_STATES = "22"
 TIMEOUT_STATES = {"HYT00", "HY008"}
 TIMEOUT_NUMBER = 20003
@@ -72,7 +74,7 @@ def querying(fault: Fault, engine: Engine, seconds: float) -> ExtractionError:
     text = _clean(fault.text)
     if _is_timeout(fault, text) and seconds >= engine.limits.statement_timeout_s * 0.9:
         return engine.timed_out()
-    if fault.state.startswith("08") or "Not connected" in text:
+    if fault.state.startswith(LOST_STATES) or "Not connected" in text:
         return TransientError(f"{engine}: the connection to the server was lost{_code(fault)}")
     if _is_transient(fault) or TRANSIENT_TEXT.search(text):
         return TransientError(f"{engine}: {_scrubbed(text)}{_code(fault)}")

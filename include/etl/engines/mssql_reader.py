@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import socket
 from collections.abc import Sequence
 from importlib import import_module
@@ -21,6 +22,8 @@ STATES = (
     "08001", "08002", "08003", "08004", "08007", "08S01", "22001", "22003", "22007", "22008", "22012", "22018",
     "25000", "28000", "40001", "40003", "42000", "42S02", "42S22", "HY000", "HY008", "HYT00", "HYT01",
 )  # fmt: skip
+OTHER_STATE = re.compile(r"SQLSTATE code: (\w{5})")
+"""How the driver says a state that it has no words for, such as IMC06: the connection is broken."""
 
 
 class DriverMissing(Exception):
@@ -113,8 +116,9 @@ class ArrowReader:
         """The driver keeps SQLSTATE only as its own words for it, and no native number."""
         if type(error) is RuntimeError:
             return Fault(state="" if "Unsupported" in str(error) else "08S01", text=str(error))
-        text = str(getattr(error, "ddbc_error", "") or error)
-        return Fault(state=self._states.get(getattr(error, "driver_error", ""), ""), text=text)
+        text, words = str(getattr(error, "ddbc_error", "") or error), getattr(error, "driver_error", "")
+        other = OTHER_STATE.search(words)
+        return Fault(state=other[1] if other else self._states.get(words, ""), text=text)
 
 
 class RowReader:

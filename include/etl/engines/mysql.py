@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 from airflow.providers.mysql.hooks.mysql import MySqlHook
 
-from include.etl.engines.base import Engine, Query, Session, Statistics, Stream
+from include.etl.engines.base import Engine, Query, Session, Statistics, Stream, Writers
 from include.etl.engines.batches import OneStream, Row, gather, is_wide, make_schema
 from include.etl.engines.binding import bind
 from include.etl.engines.mysql_catalog import statistics
@@ -23,6 +23,7 @@ from include.etl.engines.mysql_driver import Driver, installed_driver
 from include.etl.engines.mysql_errors import connecting, querying
 from include.etl.engines.mysql_sql import exact, literal, quoted
 from include.etl.engines.mysql_types import TEXT_OR_BINARY, UNSIGNED_FLAG, Column, arrow_type, to_batch
+from include.etl.engines.mysql_writers import writers
 from include.etl.errors import ConfigurationError, ExtractionError
 
 GRACE_S = 5.0
@@ -65,6 +66,8 @@ class MySqlEngine(Engine):
         if extra.get("iam"):
             password, port = hook.get_iam_token(conn)
         options = {key: extra[key] for key in ("ssl", "ssl_mode", "unix_socket") if extra.get(key)}
+        if self.limits.require_tls and not options.keys() & {"ssl", "ssl_mode"}:
+            options["ssl_mode"] = "REQUIRED"  # before the password is sent
         if isinstance(options.get("ssl"), str):
             options["ssl"] = self._parsed(options["ssl"])
         return {
@@ -89,6 +92,8 @@ class MySqlEngine(Engine):
 
 class MySqlSession(Session):
     """One transaction; `connection` is its driver's connection."""
+
+    consistency = "session"
 
     def __init__(self, engine: MySqlEngine, driver: Driver, connection: Any) -> None:
         self.engine = engine
@@ -123,6 +128,11 @@ class MySqlSession(Session):
         """Estimated rows, the ends of a column of whole numbers that leads an index, and the columns that do."""
         self._stream.refuse_second()
         return statistics(self._ask, table, column)
+
+    def writers(self) -> Writers:
+        """Open transactions and running statements of the server, as far as the account may see them."""
+        self._stream.refuse_second()
+        return writers(self._ask)
 
     def stream(self, query: Query) -> Stream:
         """Rows as the server prints them; the query starts with the first batch that is asked for."""

@@ -1,31 +1,116 @@
-"""What MySQL's catalogue tells of a table; no row of the table is read, but for the ends of an index."""
+"""What MySQL's and MariaDB's catalogues tell of a table; no row of it is read, but for the ends of an index."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from include.etl.engines.base import Statistics
+from include.etl.engines.base import Statistics, Step, Value
 from include.etl.engines.batches import Row
 from include.etl.engines.mysql_sql import literal, quoted
+from include.etl.errors import ConfigurationError
 
-ROWS = "select table_rows from information_schema.tables where table_schema = {schema} and table_name = {table}"
-LEADING = """select column_name from information_schema.statistics
-where table_schema = {schema} and table_name = {table} and seq_in_index = 1"""
+HERE = "table_schema = {schema} and table_name = {table}"
+ROWS = f"select table_rows from information_schema.tables where {HERE} and table_type = 'BASE TABLE'"
+LEADING = f"select column_name from information_schema.statistics where {HERE} and seq_in_index = 1"
+KIND = f"select data_type from information_schema.columns where {HERE} and column_name = {{column}}"
+MYSQL = """select cast(histogram as char) from information_schema.column_statistics
+where schema_name = {schema} and table_name = {table} and column_name = {column}"""
+MARIADB = """select cast(histogram as char), nulls_ratio from mysql.column_stats
+where db_name = {schema} and table_name = {table} and column_name = {column} and hist_type = 'JSON_HB'"""
 
 
-def statistics(ask: Callable[[str], list[Row]], path: str, column: str) -> Statistics:
-    """Estimated rows, the column's ends where it leads an index and holds whole numbers, and indexed columns."""
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+CONVERT: dict[str, Callable[[str], Value]] = {
+    **dict.fromkeys(("tinyint", "smallint", "mediumint", "int", "bigint"), int),
+    "decimal": Decimal,
+    "date": date.fromisoformat,
+    "datetime": _moment,
+    "timestamp": lambda text: _moment(text).replace(tzinfo=UTC),
+    **dict.fromkeys(("char", "varchar", "uuid"), str),
+}
+
+Ask = Callable[[str], list[Row]]
+
+
+def statistics(ask: Ask, path: str, column: str) -> Statistics:
+    """Estimated rows, the column's histogram (or its ends, where it leads an index), and indexed columns."""
     *schema, table = path.split(".")
     place = {"schema": literal(schema[-1]) if schema else "database()", "table": literal(table)}
+    place["column"] = literal(column)
     rows = ask(ROWS.format(**place))
+    if not rows:
+        return Statistics()
     leading = frozenset(_str(name) for (name,) in ask(LEADING.format(**place)))
-    ends: list[Any] = []
-    if column in leading:
+    kind = "".join(_str(found) for (found,) in ask(KIND.format(**place))).lower()
+    count = int(rows[0][0] or 0)
+    if not count or kind not in CONVERT:
+        return Statistics(count, leading=leading)
+    missing, found = _histogram(ask, place)
+    if not found and column in leading and CONVERT[kind] is not str:
         name, whole = quoted(column), ".".join(quoted(part) for part in path.split("."))
-        ends = [_str(end) for end in ask(f"select min({name}), max({name}) from {whole}")[0] if end is not None]
-    bounds = [int(end) for end in ends if end.lstrip("-").isdigit()]
-    return Statistics(int(rows[0][0] or 0) if rows else None, bounds if len(bounds) == len(ends) else [], leading)
+        ((low, high),) = ask(f"select min({name}), max({name}) from {whole}")
+        found = [(low, 0.0, 0.0), (high, 1.0, 0.0)]
+    converted = [Step(_value(kind, text), between, at) for text, between, at in found]
+    return Statistics(count, [step for step in converted if step.value is not None], missing, leading)
+
+
+def _histogram(ask: Ask, place: dict[str, str]) -> tuple[float, list[tuple[Any, float, float]]]:
+    """The share of rows without a value, and values with the shares of what lies before them and at them.
+
+    Nothing where nobody has gathered one, or this account may not see it.
+    """
+    maria = "mariadb" in _str(ask("select version()")[0][0]).lower()
+    try:
+        kept = ask((MARIADB if maria else MYSQL).format(**place))
+    except ConfigurationError:
+        return 0.0, []
+    if not kept:
+        return 0.0, []
+    described = json.loads(_str(kept[0][0]), parse_float=Decimal)
+    if maria:
+        return float(_str(kept[0][1])), mariadb_steps(described)
+    return float(described["null-values"]), mysql_steps(described)
+
+
+def mariadb_steps(described: dict[str, Any]) -> list[tuple[Any, float, float]]:
+    """MariaDB's JSON_HB: each bucket has its first value, its share and its number of values; the last has an end."""
+    buckets = [bucket for bucket in described["histogram_hb"] if "start" in bucket]
+    steps, between = [], 0.0
+    for bucket in buckets:
+        size, alone = float(bucket["size"]), bucket["ndv"] == 1
+        steps.append((bucket["start"], between, size if alone else 0.0))
+        between = 0.0 if alone else size
+    return steps + [(bucket["end"], between, 0.0) for bucket in buckets[-1:] if between and "end" in bucket]
+
+
+def mysql_steps(described: dict[str, Any]) -> list[tuple[Any, float, float]]:
+    """MySQL's buckets: value and cumulated share, or lowest and highest value, cumulated share and number of values.
+
+    Text is kept in a form that is not documented.
+    """
+    buckets = described["buckets"]
+    if any(str(bucket[0]).startswith("base64:") for bucket in buckets):
+        return []
+    steps, before = [], Decimal(0)
+    for low, *high, cumulated in [bucket[:3] if len(bucket) > 2 else bucket for bucket in buckets]:
+        share, before = float(Decimal(cumulated) - before), Decimal(cumulated)
+        steps += [(low, 0.0, 0.0), (high[0], share, 0.0)] if high else [(low, 0.0, share)]
+    return steps
+
+
+def _value(kind: str, found: Any) -> Value:
+    """The value; None for one that has no form in Python, such as a day of 0000-00-00."""
+    try:
+        return None if found is None else CONVERT[kind](_str(found))
+    except (ValueError, InvalidOperation):
+        return None
 
 
 def _str(value: Any) -> str:

@@ -71,11 +71,15 @@ class PyMySql:
         self.Error: type[Exception] = pymysql.Error
 
     def connect(self, arguments: dict[str, Any]) -> Any:
-        """Connect; a password is sent in UTF-8, as the C client does."""
+        """Connect; a password is sent in UTF-8, as the C client does. Greetings are read within connect_timeout."""
         given = {key: value for key, value in arguments.items() if key not in ("ssl", "ssl_mode", "password")}
         raw: dict[str, Any] = {"conv": {}, "use_unicode": False, "cursorclass": self._cursor}
         tls = tls_options(arguments.get("ssl_mode", ""), arguments.get("ssl", {}))
-        return self._client.connect(**given, **raw, ssl=tls, password=arguments["password"].encode())
+        patience = {"read_timeout": arguments["connect_timeout"]}  # a host may accept the line and never say a word
+        password = arguments["password"].encode()
+        connection: Any = self._client.connect(**{**given, **patience}, **raw, ssl=tls, password=password)
+        connection._read_timeout = arguments["read_timeout"]
+        return connection
 
     def flags(self, cursor: Any) -> list[int]:
         """The protocol's flags of each column of the result."""

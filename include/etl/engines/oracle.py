@@ -6,6 +6,7 @@ Oracle keeps an empty string as NULL, so a column of text has no empty strings.
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -14,13 +15,16 @@ from typing import Any, TypeVar
 import oracledb
 import pyarrow as pa
 from airflow.providers.oracle.hooks.oracle import OracleHook
+from airflow.sdk import Connection
 
-from include.etl.engines.base import Engine, Query, Session, Stream
+from include.etl.engines.base import Engine, Query, Session, Statistics, Stream, Writers
 from include.etl.engines.batches import OneStream, joined, make_schema, rows_at_once
 from include.etl.engines.deadline import Overdue, within
+from include.etl.engines.oracle_catalog import statistics
 from include.etl.engines.oracle_errors import connecting, querying
 from include.etl.engines.oracle_sql import bound, converted
-from include.etl.engines.oracle_types import Plan, plan, requested, to_batch
+from include.etl.engines.oracle_types import Plan, plan, requested, to_batch, unreadable
+from include.etl.engines.oracle_writers import writers
 from include.etl.errors import ConfigurationError, TransientError
 
 T = TypeVar("T")
@@ -30,6 +34,19 @@ GRACE_S = 2.0
 MODULE_BYTES, ACTION_BYTES, IDENTIFIER_BYTES = 48, 32, 64
 ERRORS = (oracledb.Error, OSError)
 TWICE = "ORA-00918"
+
+
+class Hook(OracleHook):
+    """The provider's, which takes a schema without a service name for that name, and then as current schema as well."""
+
+    @classmethod
+    def get_connection(cls, conn_id: str) -> Connection:
+        """The connection, with the service's name where the hook does not mistake it."""
+        conn: Connection = super().get_connection(conn_id)
+        extra = conn.extra_dejson
+        if conn.host and conn.schema and not extra.get("service_name") and not extra.get("sid"):
+            conn.extra, conn.schema = json.dumps({**extra, "service_name": conn.schema}), None
+        return conn
 
 
 class OracleEngine(Engine):
@@ -49,7 +66,7 @@ class OracleEngine(Engine):
 
     def _connect(self) -> Any:
         """What the hook opens: by service name, SID, DSN or wallet, thick where the connection says so."""
-        hook = OracleHook(oracle_conn_id=self.conn_id)
+        hook = Hook(oracle_conn_id=self.conn_id)
         wait_s = self.limits.connect_timeout_s
         password = hook.get_connection(self.conn_id).password or ""
         try:
@@ -64,6 +81,8 @@ class OracleEngine(Engine):
 
 class OracleSession(Session):
     """One transaction; `connection` is its oracledb connection."""
+
+    consistency = "session"
 
     def __init__(self, engine: OracleEngine, connection: Any) -> None:
         self.engine = engine
@@ -87,6 +106,16 @@ class OracleSession(Session):
     def schema(self, query: Query) -> pa.Schema:
         """Column names and types, as the server describes the result; the query is not run."""
         return self._make_schema(self._describe(self._bind(query)[0]))
+
+    def statistics(self, table: str, column: str) -> Statistics:
+        """Estimated rows, the column's histogram or ends, and the columns that lead an index."""
+        self._stream.refuse_second()
+        return statistics(self._ask, table, column)
+
+    def writers(self) -> Writers:
+        """Transactions of the database that have written, as far as the account may see them."""
+        self._stream.refuse_second()
+        return writers(lambda sql: self._call(self._run(sql).fetchall, time.monotonic()))
 
     def stream(self, query: Query) -> Stream:
         """Rows as the driver's data frames hold them; the query starts with the first batch that is asked for."""
@@ -143,6 +172,8 @@ class OracleSession(Session):
         )
         try:
             yield from joined(self._fetched(frames, started, schema), limits)
+        except (ValueError, OverflowError) as error:  # Python's own; its text quotes the value
+            raise unreadable(error, plans, self.engine) from None
         finally:
             if not self._lost:
                 frames.close()
@@ -151,6 +182,12 @@ class OracleSession(Session):
         while (frame := self._call(lambda: next(frames, None), started)) is not None:
             if frame.num_rows():
                 yield to_batch(frame, schema, self.engine)
+
+    def _ask(self, sql: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+        started = time.monotonic()
+        with contextlib.closing(self.connection.cursor()) as cursor:
+            self._call(lambda: cursor.execute(sql, values), started)
+            return self._call(cursor.fetchall, started)
 
     def _run(self, sql: str) -> Any:
         cursor = self.connection.cursor()

@@ -10,9 +10,9 @@ import oracledb
 import pyarrow as pa
 
 from include.etl.engines.base import Engine
-from include.etl.engines.batches import BYTES_PER_VALUE, LOB_BYTES, to_array
+from include.etl.engines.batches import BYTES_PER_VALUE, LOB_BYTES, is_wide, to_array
 from include.etl.engines.oracle_sql import quoted
-from include.etl.errors import ConfigurationError
+from include.etl.errors import ConfigurationError, DataError
 
 INT64_DIGITS, MAX_DIGITS = 18, 38
 MICROSECOND_DIGITS = 6
@@ -133,3 +133,16 @@ def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
     if pa.types.is_timestamp(kind) and pa.types.is_string(values.type):
         values = pa.array([text and text.strip() for text in values.to_pylist()], pa.string()).cast(NANOSECONDS)
     return values.cast(kind)
+
+
+def unreadable(error: Exception, plans: Sequence[Plan], engine: Engine) -> DataError:
+    """The error for a value that the driver cannot read: a date before year 1, or text that is no Unicode.
+
+    The driver tells which of the two it is, and not in which column.
+    """
+    suspected = is_wide if isinstance(error, UnicodeError) else pa.types.is_timestamp
+    names = " or ".join(repr(plan.field.name) for plan in plans if suspected(plan.fetched))
+    return DataError(
+        f"{engine}: column {names or 'unknown'} holds a value that does not fit its type; correct it at the source, or "
+        "convert the column in the query (to_char keeps a date as it stands)"
+    )

@@ -18,12 +18,14 @@ import pyarrow as pa
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 from psycopg2.extensions import ISOLATION_LEVEL_REPEATABLE_READ, QuotedString, adapt, connection
 
-from include.etl.engines.base import Engine, Query, Session, Statistics, Stream, Value
+from include.etl.engines.base import Engine, Query, Session, Statistics, Stream, Value, Writers
 from include.etl.engines.batches import OneStream, make_schema, sliced
 from include.etl.engines.binding import bind
+from include.etl.engines.deadline import Overdue, within
 from include.etl.engines.postgres_catalog import statistics
 from include.etl.engines.postgres_errors import connecting, querying
 from include.etl.engines.postgres_types import arrow_type, parse_csv
+from include.etl.engines.postgres_writers import writers
 from include.etl.engines.row_pipe import RowPipe
 from include.etl.errors import ConfigurationError, TransientError
 
@@ -85,6 +87,8 @@ class PostgresEngine(Engine):
 class PostgresSession(Session):
     """One transaction; `connection` is its psycopg2 connection."""
 
+    consistency = "session"
+
     def __init__(self, engine: PostgresEngine, connection: connection) -> None:
         self.engine = engine
         self.connection = connection
@@ -119,6 +123,12 @@ class PostgresSession(Session):
         self._stream.refuse_second()
         with self._statement(), self.connection.cursor() as cursor:
             return statistics(cursor, table, column)
+
+    def writers(self) -> Writers:
+        """Open and prepared transactions of the database, as far as the account may see them."""
+        self._stream.refuse_second()
+        with self._statement(), self.connection.cursor() as cursor:
+            return writers(cursor)
 
     def stream(self, query: Query) -> Stream:
         """Rows as the server's COPY prints them; COPY starts with the first batch that is asked for."""
@@ -156,8 +166,10 @@ class PostgresSession(Session):
         pipe.stop()
         if pipe.join(0.05):
             return
-        with contextlib.suppress(psycopg2.Error):
-            self.connection.cancel()
+        with contextlib.suppress(
+            psycopg2.Error, Overdue
+        ):  # it connects anew, which a dead network lets wait for minutes
+            within(GRACE_S, self.connection.cancel)
         if not pipe.join(GRACE_S):
             with socket.socket(fileno=os.dup(self.connection.fileno())) as line:
                 line.shutdown(socket.SHUT_RDWR)

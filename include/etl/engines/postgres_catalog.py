@@ -2,54 +2,94 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from include.etl.engines.base import Statistics, Value
+from include.etl.engines.base import Statistics, Step, Value
 
 # A partitioned table has no rows of its own; reltuples is -1 before the first ANALYZE.
 ROWS = """select sum(greatest(reltuples, 0))::bigint from pg_class where relkind in ('r', 'm', 'f') and
 (oid = to_regclass(%(path)s) or oid in (select relid from pg_partition_tree(to_regclass(%(path)s))))"""
 LEADING = """select a.attname from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
 where i.indrelid = to_regclass(%s) and i.indisvalid and i.indpred is null"""
-BOUNDS = """select t.typname, s.histogram_bounds::text::text[] from pg_attribute a join pg_type t on t.oid = a.atttypid
-join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
-left join pg_stats s on s.schemaname = n.nspname and s.tablename = c.relname and s.attname = a.attname
-where a.attrelid = to_regclass(%s) and a.attname = %s order by s.inherited desc limit 1"""
-WHOLE = ("int2", "int4", "int8")
+KIND = """select t.typname, quote_ident(n.nspname) || '.' || quote_ident(c.collname) from pg_attribute a
+join pg_type t on t.oid = a.atttypid left join pg_collation c on c.oid = a.attcollation
+left join pg_namespace n on n.oid = c.collnamespace where a.attrelid = to_regclass(%s) and a.attname = %s"""
+# Autovacuum analyses the partitions and never the whole: then theirs are put together. The histogram leaves out the
+# most common values, which have frequencies of their own. Values are sorted as the column compares them now, since
+# the operating system's collation may have changed after ANALYZE.
+STEPS = """with found as (
+    select s.*, case when s.inherited then 1 else greatest(c.reltuples, 1) end as weight,
+        coalesce((select sum(f) from unnest(s.most_common_freqs) f), 0) as common
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    join pg_stats s on s.schemaname = n.nspname and s.tablename = c.relname and s.attname = %(column)s
+    where c.oid = to_regclass(%(path)s)
+    or c.oid in (select relid from pg_partition_tree(to_regclass(%(path)s)) where isleaf)
+), chosen as (
+    select * from found where inherited or not exists (select from found where inherited)
+), steps as (
+    select b.value, case when b.n = 1 then 0 else weight * (1 - null_frac - common) /
+        (cardinality(histogram_bounds::text::text[]) - 1) end as between_, 0 as at_
+    from chosen, unnest(histogram_bounds::text::text[]) with ordinality b(value, n)
+    union all
+    select m.value, 0, weight * m.frequency
+    from chosen, unnest(most_common_vals::text::text[], most_common_freqs) m(value, frequency)
+    union all
+    select null, 0, weight * null_frac from chosen
+)
+select value, sum(between_)::float8, sum(at_)::float8 from steps group by value
+order by value::{kind} {collate} nulls first"""
 CONVERT: dict[str, Any] = {
-    **dict.fromkeys(WHOLE, int),
+    **dict.fromkeys(("int2", "int4", "int8"), int),
     "numeric": Decimal,
     "date": date.fromisoformat,
     "timestamp": datetime.fromisoformat,
     "timestamptz": datetime.fromisoformat,
-    **dict.fromkeys(("text", "varchar", "uuid"), str),
+    **dict.fromkeys(("text", "varchar", "bpchar", "uuid"), str),
 }
 
 
 def statistics(cursor: Any, table: str, column: str) -> Statistics:
-    """Estimated rows, bounds of the column's histogram (or its ends, from the index), and indexed columns."""
+    """Estimated rows, the column's histogram (or its ends, from the index), and indexed columns; nothing of a view."""
     path = ".".join(_quoted(part) for part in table.split("."))
     cursor.execute(ROWS, {"path": path})
     ((rows,),) = cursor.fetchall()
+    if rows is None:
+        return Statistics()
     cursor.execute(LEADING, (path,))
     leading = frozenset(name for (name,) in cursor.fetchall())
-    cursor.execute(BOUNDS, (path, column))
-    kind, texts = (cursor.fetchall() or [("", None)])[0]
-    bounds = _converted(kind, texts or [])
-    if not bounds and kind in WHOLE and column in leading:
-        cursor.execute(f"select min({_quoted(column)}), max({_quoted(column)}) from {path}")
-        bounds = [end for end in cursor.fetchall()[0] if end is not None]
-    return Statistics(rows, bounds, leading)
+    cursor.execute(KIND, (path, column))
+    kind, collation = next(iter(cursor.fetchall()), ("", None))
+    if kind not in CONVERT:
+        return Statistics(rows, leading=leading)
+    cursor.execute(
+        STEPS.format(kind=kind, collate=f"collate {collation}" if collation else ""), {"path": path, "column": column}
+    )
+    found = cursor.fetchall()
+    if not found and rows and column in leading and CONVERT[kind] is not str:
+        cursor.execute(f"select min({_quoted(column)})::text, max({_quoted(column)})::text from {path}")
+        low, high = cursor.fetchall()[0]
+        found = [(low, 0.0, 0.0), (high, 1.0, 0.0)]
+    missing = sum(at for value, _, at in found if value is None)
+    return Statistics(rows, list(_steps(kind, found)), missing, leading)
 
 
-def _converted(kind: str, texts: list[str]) -> list[Value]:
-    """The histogram as values; none of it where one has no form in Python (infinity, a year before Christ)."""
+def _steps(kind: str, found: list[tuple[str | None, float, float]]) -> Iterator[Step]:
+    """The steps whose values have a form in Python: no infinity, no NaN, no year before Christ or after 9999."""
+    for text, between, at in found:
+        value = _value(kind, text)
+        if value is not None:
+            yield Step(value, between, at)
+
+
+def _value(kind: str, text: str | None) -> Value:
     try:
-        return [CONVERT[kind](text) for text in texts] if kind in CONVERT else []
+        value: Value = None if text is None else CONVERT[kind](text)
     except ValueError:
-        return []
+        return None
+    return None if isinstance(value, Decimal) and not value.is_finite() else value
 
 
 def _quoted(name: str) -> str:

@@ -7,7 +7,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Generator, Iterator, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -15,7 +15,7 @@ import pyarrow as pa
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 from airflow.providers.sqlite.hooks.sqlite import SqliteHook
 
-from include.etl.engines.base import Engine, Query, Session, Statistics, Stream, Value
+from include.etl.engines.base import Engine, Query, Session, Statistics, Stream, Value, Writers
 from include.etl.engines.batches import OneStream, gather, make_schema
 from include.etl.engines.binding import bind
 from include.etl.engines.sqlite_catalog import statistics
@@ -71,6 +71,8 @@ class SqliteEngine(Engine):
 class SqliteSession(Session):
     """One transaction; `connection` is its sqlite3 connection."""
 
+    consistency = "session"
+
     def __init__(self, engine: SqliteEngine, connection: sqlite3.Connection) -> None:
         self.engine = engine
         self.connection = connection
@@ -96,6 +98,10 @@ class SqliteSession(Session):
         """Rows by the highest rowid, and the ends of a column of whole numbers that leads an index."""
         with self._running():
             return statistics(self.connection, table, column)
+
+    def writers(self) -> Writers:
+        """A reader cannot see who writes. One writes at a time, while all others wait: it is taken to be done soon."""
+        return Writers(datetime.now(UTC), unseen="SQLite does not show who writes", usual_lag=timedelta(0))
 
     def stream(self, query: Query) -> Stream:
         """Rows as they are stored, fitted to the declared types; reading starts with the first batch asked for."""

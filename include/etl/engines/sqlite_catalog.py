@@ -3,33 +3,73 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
+from datetime import date, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
 
-from include.etl.engines.base import Statistics
+import pyarrow as pa
+
+from include.etl.engines.base import Statistics, Step, Value
+from include.etl.engines.sqlite_types import declared_type
 
 
 def statistics(connection: sqlite3.Connection, table: str, column: str) -> Statistics:
-    """Rows by the highest rowid, the column's ends where it leads an index and holds whole numbers, indexed columns."""
+    """Rows by the highest rowid, the ends of a column of numbers or times that leads an index, indexed columns."""
     name = _quoted(table)
     kinds = connection.execute("SELECT type, sql FROM sqlite_master WHERE name = ?", (table,)).fetchall()
     if [kind for kind, _ in kinds] != ["table"]:
         return Statistics()
-    leading = _leading(connection, name)
+    columns = {found[1]: found for found in connection.execute(f"PRAGMA table_info({name})")}
+    leading = _leading(connection, name, columns)
     rows = None
     if "WITHOUT ROWID" not in kinds[0][1].upper():
         (rows,) = connection.execute(f"SELECT max(rowid) FROM {name}").fetchone()
-    ends: list[object] = []
-    if column in leading:
-        quoted = _quoted(column)
-        ends = list(connection.execute(f"SELECT min({quoted}), max({quoted}) FROM {name}").fetchone())
-    return Statistics(rows, [end for end in ends if type(end) is int] if len(ends) == 2 else [], leading)
+    convert = _conversion(columns[column][2]) if column in leading else None
+    if not rows or convert is None:
+        return Statistics(rows, leading=leading)
+    ends = [_end(connection, name, column, function, convert) for function in ("min", "max")]
+    steps = [] if None in ends else [Step(ends[0]), Step(ends[1], between=1.0)]
+    return Statistics(rows, steps, leading=leading)
 
 
-def _leading(connection: sqlite3.Connection, name: str) -> frozenset[str]:
+def _end(
+    connection: sqlite3.Connection, name: str, column: str, function: str, convert: Callable[[Any], Value]
+) -> Value:
+    """One end of an index; asked for both in one query, SQLite would read the whole of it."""
+    (found,) = connection.execute(f"SELECT {function}({_quoted(column)}) FROM {name}").fetchone()
+    try:
+        return convert(found)
+    except (TypeError, ValueError, InvalidOperation):
+        return None
+
+
+def _conversion(declaration: str) -> Callable[[Any], Value] | None:
+    """How an end becomes a value; None for types whose values have no middle."""
+    kind = declared_type(declaration)
+    if kind is None:
+        return None
+    if pa.types.is_integer(kind):
+        return lambda end: end if type(end) is int else None
+    if pa.types.is_date(kind):
+        return date.fromisoformat
+    if pa.types.is_timestamp(kind):
+        return lambda end: _moment(end, kind.tz)
+    return (lambda end: Decimal(repr(end))) if pa.types.is_decimal(kind) else None
+
+
+def _moment(end: str, zone: str | None) -> datetime | None:
+    """The moment, if it is written with a zone where the column's type has one."""
+    moment = datetime.fromisoformat(end)
+    return moment if bool(zone) == bool(moment.tzinfo) else None
+
+
+def _leading(connection: sqlite3.Connection, name: str, columns: dict[str, Any]) -> frozenset[str]:
     """Columns that lead an index, and the one that is the rowid itself."""
     indexes = connection.execute(f"PRAGMA index_list({name})").fetchall()
-    firsts = [connection.execute(f"PRAGMA index_info({_quoted(index[1])})").fetchone()[2] for index in indexes]
-    columns = connection.execute(f"PRAGMA table_info({name})").fetchall()
-    rowid = [column[1] for column in columns if column[5] and column[2].upper() == "INTEGER"]
+    whole = [index[1] for index in indexes if not index[4]]
+    firsts = [connection.execute(f"PRAGMA index_info({_quoted(index)})").fetchone()[2] for index in whole]
+    rowid = [column[1] for column in columns.values() if column[5] and column[2].upper() == "INTEGER"]
     return frozenset([*filter(None, firsts), *rowid])
 
 

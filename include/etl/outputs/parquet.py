@@ -88,11 +88,11 @@ def _repeats(values: pa.ChunkedArray) -> bool:
 
 
 def _check_types(schema: pa.Schema) -> None:
-    """Raise DataError for a type that Parquet lacks, such as an interval."""
+    """Raise DataError for a type that Parquet lacks, such as an interval or a decimal of negative scale."""
     for field in schema:
         try:
             pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([field])).close()
-        except pa.ArrowNotImplementedError:
+        except (pa.ArrowNotImplementedError, OSError):  # in memory, so it is no disk that fails
             raise DataError(
                 f"column {field.name!r} ({field.type}): Parquet cannot hold this type; cast it to text in the query"
             ) from None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,17 +14,21 @@ import pyarrow.parquet as pq
 from include.etl import cursor, slices
 from include.etl.config import Source
 from include.etl.engines import open_source
-from include.etl.engines.base import Engine, Query, Session
-from include.etl.errors import ConfigurationError, StorageError
+from include.etl.engines.base import Engine, Query, Session, Stream
+from include.etl.errors import ConfigurationError, DataError, StorageError
 from include.etl.handover import Bounds, Extracted, Plan, Slice, Window
 from include.etl.names import published_names
+from include.etl.publication import schema, standing
 from include.etl.publication.files import check_partition
 from include.etl.query import build
+from include.etl.records.manifest import Manifest
 from include.etl.records.run import Counter, Run, measured
 from include.etl.storage import publish, seal
 
-ROW_GROUP_ROWS, ROW_GROUP_BYTES = 131_072, 64 << 20
-PART_ROWS = 2_000_000
+log = logging.getLogger("etl.extract")
+
+ROW_GROUP_ROWS, ROW_GROUP_BYTES = 131_072, 16 << 20
+PART_ROWS, PART_BYTES = 2_000_000, 1 << 30
 RESERVED = {"file_index", "file_row_number", "filename"}
 """Columns that DuckDB adds to those of a Parquet file, by which transform tells rows apart."""
 
@@ -36,10 +41,15 @@ def extract(run: Run, plan: Plan, part: Slice, progress: Callable[[int], None] |
     with measured(run, "extract", f"-{part.index:04d}") as counter:
         folder = run.storage.fresh_folder("raw", run.source.source, run.key, f"slice-{part.index:04d}")
         started = datetime.now(UTC)
-        engine = open_source(run.source, f"moh-etl {run.source.source} {plan.run_id}")
+        with standing.held(run.storage, run.source.source, f"extract of run {run.run_id} of {run.dag_id}") as found:
+            published = found.manifests
+        engine = open_source(run.source, f"moh-etl {run.source.source} slice {part.index} {plan.run_id}")
         with engine.session() as session:
             query = windowed(run.source, engine, session, plan.window, slices.kept(run, part.index))
-            paths = [_count(path, counter) for path in _write_parts(folder, session, query, progress or _ignore)]
+            stream = session.stream(query)
+            _check_changes(run, plan, stream.schema, published, counter)
+            paths = [_count(path, counter) for path in _write_parts(folder, stream, progress or _ignore)]
+        counter.facts["without_cursor"] = _without_cursor(run.source, plan.window, paths)
         return Extracted(
             slice=part,
             parts=[run.storage.relative(path) for path in paths],
@@ -47,6 +57,8 @@ def extract(run: Run, plan: Plan, part: Slice, progress: Callable[[int], None] |
             bytes=counter.bytes,
             extracted_at=started,
             query_hash=hashlib.sha256(query.sql.encode()).hexdigest(),
+            # All rows come by one query, so it need not be the session that sees one state.
+            consistency="none" if session.consistency == "none" else "snapshot",
         )
 
 
@@ -57,9 +69,9 @@ def windowed(source: Source, engine: Engine, session: Session, window: Window, p
         ConfigurationError: a declared key or cursor column is not in the result.
     """
     unbound = build(source, engine.dialect, window)
-    schema = session.schema(unbound)
-    folded = [name.lower() for name in schema.names]
-    for name in schema.names:
+    columns = session.schema(unbound)
+    folded = [name.lower() for name in columns.names]
+    for name in columns.names:
         if folded.count(name.lower()) > 1:
             raise ConfigurationError(
                 f"source {source.source!r}: column {name!r} comes twice, but for capital letters, in the result of "
@@ -72,33 +84,40 @@ def windowed(source: Source, engine: Engine, session: Session, window: Window, p
         )
     declared = [*source.primary_key, *(found.column for found in (source.cursor, source.split) if found)]
     for column in declared:
-        if column not in schema.names:
+        if column not in columns.names:
             raise ConfigurationError(
                 f"source {source.source!r}: column {column!r} (primary_key, cursor or split) is not in the result of "
-                f"{source.query or source.table}; allowed: {', '.join(schema.names)}"
+                f"{source.query or source.table}; allowed: {', '.join(columns.names)}"
             )
-    _check_published(source, schema)
+    _check_published(source, columns)
     if not source.cursor or window.mode == "full":
         return build(source, engine.dialect, window, part=part)
-    column_type = schema.field(source.cursor.column).type
+    column_type = columns.field(source.cursor.column).type
     start = cursor.bound(window.read_from, column_type, source)
     return build(source, engine.dialect, window, start, cursor.bound(window.end, column_type, source), part)
 
 
-def _check_published(source: Source, schema: pa.Schema) -> None:
+def _check_published(source: Source, columns: pa.Schema) -> None:
     """Find out before reading whether names and partition column will do; own steps may still change the columns."""
     if source.transform.steps:
         return
-    names, declared = published_names(source, schema.names), source.transform.types
+    names, declared = published_names(source, columns.names), source.transform.types
     types = {
         column: pa.date32() if kind.strip().upper() == "DATE" else pa.string() for column, kind in declared.items()
     }
-    check_partition(source, pa.schema([(names[field.name], types.get(field.name, field.type)) for field in schema]))
+    check_partition(source, pa.schema([(names[field.name], types.get(field.name, field.type)) for field in columns]))
 
 
-def _write_parts(folder: Path, session: Session, query: Query, progress: Callable[[int], None]) -> Iterator[Path]:
-    """Parquet parts of at most PART_ROWS rows; an empty result is one part that holds the columns."""
-    stream = session.stream(query)
+def _check_changes(run: Run, plan: Plan, columns: pa.Schema, published: Sequence[Manifest], counter: Counter) -> None:
+    """Compare the columns with those extracted last, before the first row is read."""
+    changes = schema.extracted_changes(run.source, columns, published)
+    if changes:
+        counter.facts["schema_changes"] = [str(change) for change in changes]
+    schema.judge(run.source, changes, replaces=plan.window.mode == "full")
+
+
+def _write_parts(folder: Path, stream: Stream, progress: Callable[[int], None]) -> Iterator[Path]:
+    """Parquet parts of about PART_ROWS rows or PART_BYTES; an empty result is one part that holds the columns."""
     tables, number = _row_groups(stream.schema, stream.batches), 0
     table = next(tables, stream.schema.empty_table())
     while table is not None:
@@ -115,12 +134,12 @@ def _write_part(
     path: Path, table: pa.Table, rest: Iterator[pa.Table], progress: Callable[[int], None]
 ) -> pa.Table | None:
     """Write row groups into one file until it is large enough; returns the first row group of the next part."""
-    rows, following = 0, table
+    rows, size, following = 0, 0, table
     try:
         with pq.ParquetWriter(path, table.schema, compression="zstd", compression_level=1) as writer:
-            while following is not None and rows < PART_ROWS:
+            while following is not None and rows < PART_ROWS and size < PART_BYTES:
                 writer.write_table(following, row_group_size=max(following.num_rows, 1))
-                rows += following.num_rows
+                rows, size = rows + following.num_rows, size + following.nbytes
                 progress(following.num_rows)
                 following = next(rest, None)
     except OSError as error:
@@ -146,6 +165,33 @@ def _count(path: Path, counter: Counter) -> Path:
     counter.rows += pq.ParquetFile(path).metadata.num_rows
     counter.bytes += path.stat().st_size
     return path
+
+
+def _without_cursor(source: Source, window: Window, paths: Sequence[Path]) -> int:
+    """How many rows have no cursor value, by the files' statistics; the policy may be to refuse them."""
+    if source.cursor is None:
+        return 0
+    found = 0
+    for path in paths:
+        groups = pq.read_metadata(path)
+        position = groups.schema.names.index(source.cursor.column)
+        columns = (groups.row_group(number).column(position) for number in range(groups.num_row_groups))
+        found += sum(column.statistics.null_count or 0 for column in columns if column.statistics)
+    if found and source.cursor.nulls == "refuse":
+        raise DataError(
+            f"source {source.source!r}: {found} rows have no value in the cursor column {source.cursor.column!r}; give "
+            "them one in a query (coalesce with the time of their creation), or set cursor.nulls to every_run or "
+            "first_run"
+        )
+    if found and source.cursor.nulls == "every_run" and window.start is not None:
+        log.warning(
+            "%s: %d rows without a value in cursor column %s were read again, as every run has to; give them one in a "
+            "query (coalesce with the time of their creation)",
+            source.source,
+            found,
+            source.cursor.column,
+        )
+    return found
 
 
 def _ignore(rows: int) -> None:

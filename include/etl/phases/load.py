@@ -13,17 +13,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from include.etl import duck
 from include.etl.config import Source
 from include.etl.errors import ConfigurationError
 from include.etl.handover import Extracted, Loaded, Plan, Transformed, Validated, Window
 from include.etl.names import published_name
 from include.etl.publication import files, journal
-from include.etl.publication.overlap import Change, Overlap
+from include.etl.publication import schema as schemas
+from include.etl.publication.prepare import Prepared, prepare
+from include.etl.publication.rows import Change, NewRows
 from include.etl.records import checkpoint, manifest
-from include.etl.records.manifest import ColumnType, Manifest, PublishedFile, Rows
-from include.etl.records.run import Run, measured, summary
-from include.etl.storage import make_folder, remove_folder
+from include.etl.records.manifest import ColumnType, Manifest, Rows, SchemaChange
+from include.etl.records.run import Counter, Run, measured, summary
+from include.etl.storage import check_one_file_system, make_folder, remove_folder
 
 _PACKAGES = ("apache-airflow", "duckdb", "great-expectations", "pandas", "pyarrow")
 
@@ -40,15 +41,17 @@ def load(
 
     Raises:
         ConfigurationError: the partition, key or cursor column is not among the published ones.
-        DataError: a format cannot hold the data.
+        SchemaChanged: the columns differ from those published before, more than the source allows.
+        DataError: a format cannot hold the data; more rows have left the source than `max_deletes` allows.
     """
-    with measured(run, "load") as counter, run.storage.lock(run.source.source):
+    with measured(run, "load") as counter, run.storage.lock(run.source.source, f"run {run.run_id} of {run.dag_id}"):
         folder = manifest.published_folder(run.storage, run.source.source)
         staging = run.storage.folder("staging", run.source.source)
         journal.finish(staging, folder)  # of a publication that was stopped, whoever's it was
         make_folder(staging)
+        check_one_file_system(staging, folder)
         try:
-            written = _prepare(run, plan, extracted, validated, transformed, folder, staging)
+            written = _prepare(run, plan, extracted, validated, transformed, folder, staging, counter)
         except BaseException:
             remove_folder(staging)
             raise
@@ -56,7 +59,7 @@ def load(
         moved = _move_checkpoint(run, plan, variables)
         path = run.storage.relative(folder / manifest.path_of(plan.window))
         counter.rows, counter.bytes = written.rows.published, sum(file.bytes for file in written.files)
-        counter.facts.update(files=len(written.files), manifest=path, checkpoint=moved)
+        counter.facts.update(files=len(written.files), manifest=path, checkpoint=moved, deleted=written.deleted)
         return Loaded(manifest=path, rows=written.rows.published, files=len(written.files), checkpoint=moved)
 
 
@@ -68,36 +71,49 @@ def _prepare(
     transformed: Transformed,
     folder: Path,
     staging: Path,
+    counter: Counter,
 ) -> Manifest:
     """Everything that takes time, away from readers' eyes; ends with the journal, which makes it certain."""
-    read_at = min(slice_.extracted_at for slice_ in extracted)
-    interim = run.storage.absolute(transformed.parts[0])
-    interim, new, changes = _stage(run, plan.window, read_at, interim, folder, staging)
-    written = _describe(run, plan, extracted, validated, transformed, interim, new)
-    manifests = {**_others(changes), manifest.path_of(plan.window): written.model_dump(mode="json")}
+    raw = [run.storage.absolute(part) for slice_ in extracted for part in slice_.parts]
+    rows = _new_rows(run, plan, extracted, run.storage.absolute(transformed.parts[0]))
+    standing = manifest.current(run.storage, run.source.source)
+    drift = _schema_changes(rows, standing, counter)
+    complete = transformed.rows == sum(slice_.rows for slice_ in extracted)
+    prepared = prepare(rows, [] if complete else raw, standing, folder, staging)
+    new, changes = prepared.files, prepared.changes
+    written = _describe(run, plan, extracted, validated, transformed, prepared)
+    source_schema = schemas.encoded(pq.read_schema(raw[0]))
+    written = written.model_copy(update={"source_schema": source_schema, "schema_changes": drift})
+    manifests = {manifest.path_of(plan.window): written.model_dump(mode="json"), **_others(changes)}
     renames = {f"new/{file.path}": file.path for file in new}
-    renames |= {f"rewritten/{change.new.path}": change.new.path for change in changes if change.new}
+    rewrites = {f"rewritten/{change.new.path}": change.new.path for change in changes if change.new}
     removals = [change.old.path for change in changes if not change.new]
     removals += _stale(run, plan.window, {file.path for file in new})
-    journal.write(staging, journal.Journal(renames=renames, removals=removals, manifests=manifests))
+    changes_to_make = journal.Journal(renames=renames, manifests=manifests, rewrites=rewrites, removals=removals)
+    journal.write(staging, changes_to_make)
     return written
 
 
-def _stage(
-    run: Run, window: Window, read_at: datetime, interim: Path, folder: Path, staging: Path
-) -> tuple[Path, list[PublishedFile], list[Change]]:
-    """The new files, and others' files without those rows."""
-    source = run.source
-    schema = files.published_schema(interim)
+def _new_rows(run: Run, plan: Plan, extracted: Sequence[Extracted], interim: Path) -> NewRows:
+    source, schema = run.source, files.published_schema(interim)
     key, cursor = [_kept(source, column, schema) for column in source.primary_key], None
     if source.cursor:
         cursor = _kept(source, source.cursor.column, schema)
-    others = [found for found in manifest.current(run.storage, source.source) if found.window.name != window.name]
-    with duck.session(source.memory_limit_mb, staging / ".scratch") as connection:
-        overlap = Overlap(connection, source, window, read_at, folder, others, key, cursor, interim)
-        interim = overlap.without_published(staging / "interim.parquet")
-        new = files.write(source, window, interim, staging / "new", cursor)
-        return interim, new, overlap.changes(interim, staging / "rewritten")
+    read_at = min(slice_.extracted_at for slice_ in extracted)
+    return NewRows(source, plan.window, read_at, interim, key, cursor)
+
+
+def _schema_changes(new: NewRows, standing: Sequence[Manifest], counter: Counter) -> list[SchemaChange]:
+    """How the columns differ from those published before, if they may."""
+    changes = schemas.published_changes(new.source, new.schema, standing)
+    full = new.window.mode == "full"
+    staying = [one for one in standing if one.window.name != new.window.name]
+    apart = schemas.unreadable(new.schema, [one for one in staying if not full or one.published_at > new.read_at])
+    if changes:
+        counter.facts["schema_changes"] = [str(change) for change in changes]
+    told = [*changes, *(change for change in apart if change not in changes)]
+    schemas.judge(new.source, told, replaces=full and not apart)
+    return changes
 
 
 def _stale(run: Run, window: Window, new: set[str]) -> list[str]:
@@ -127,36 +143,45 @@ def _describe(
     extracted: Sequence[Extracted],
     validated: Validated,
     transformed: Transformed,
-    interim: Path,
-    new: list[PublishedFile],
+    prepared: Prepared,
 ) -> Manifest:
-    source, schema = run.source, files.published_schema(interim)
-    published = pq.read_metadata(interim).num_rows
-    removed = dict(transformed.removed)
+    source, schema = run.source, files.published_schema(prepared.interim)
+    published, removed = prepared.published, dict(transformed.removed)
     if transformed.rows > published:
-        removed["published before, read again by the lookback"] = transformed.rows - published
+        why = "read again by the lookback" if source.load == "append" else "in this version or a newer one"
+        removed[f"published before, {why}"] = transformed.rows - published
     return Manifest(
         source=source.source,
         window=plan.window,
         bound=plan.bound,
+        consistency=_consistency(extracted),
         dag_id=run.dag_id,
         run_id=run.run_id,
         reason=plan.reason,
         triggered_by=plan.triggered_by,
         query_hash=extracted[0].query_hash,
         config_hash=hashlib.sha256(source.model_dump_json().encode()).hexdigest(),
-        arrow_schema=files.encoded(schema),
+        arrow_schema=schemas.encoded(schema),
         columns=[ColumnType(name=field.name, type=str(field.type)) for field in schema],
         partition_by=source.output.partition_by,
         cursor=published_name(source, source.cursor.column) if source.cursor else None,
         key=[published_name(source, column) for column in source.primary_key],
         rows=Rows(extracted=sum(part.rows for part in extracted), removed=removed, published=published),
-        files=new,
+        kept=prepared.kept,
+        deleted=prepared.deleted,
+        files=prepared.files,
         validation=validated.model_dump(),
         versions={"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         published_at=datetime.now(UTC),
         phases=summary(run)["phases"],
     )
+
+
+def _consistency(extracted: Sequence[Extracted]) -> manifest.Consistency:
+    """Slices are read by several sessions, at several moments."""
+    if any(part.consistency == "none" for part in extracted):
+        return "none"
+    return "one snapshot" if len(extracted) == 1 else "a snapshot per slice"
 
 
 def _kept(source: Source, column: str, schema: pa.Schema) -> str:

@@ -1,23 +1,29 @@
 """Decides which rows a run covers, from its mode, its data interval and the checkpoint, and in which slices.
 
-Of the database it asks the catalogue only.
+Of the database it asks who may still write, and the catalogue.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from include.etl import slices
 from include.etl.config import Source
 from include.etl.engines import open_source
+from include.etl.engines.base import Writers
 from include.etl.errors import ConfigurationError
-from include.etl.handover import Bounds, Mode, Plan, Slice, Window
-from include.etl.records import checkpoint, manifest
-from include.etl.records.run import Run, measured
+from include.etl.handover import Mode, Plan, Slice, Window
+from include.etl.horizon import conditions, horizon, refuse_too_old
+from include.etl.publication import standing
+from include.etl.records import checkpoint
+from include.etl.records.run import Run, begin_anew, close_interrupted, measured
 from include.etl.storage import Storage
+from include.etl.survey import survey
 
 log = logging.getLogger("etl.plan")
 ISO = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?)?(Z|[+-]\d{2}:?\d{2})?"
@@ -47,61 +53,66 @@ class Trigger:
 
 
 def plan(run: Run, parameters: Parameters, trigger: Trigger, variables: checkpoint.Variables) -> Plan:
-    """The window and its slices, recorded.
+    """The window and its slices, recorded; no slices where nothing can be read safely yet.
 
     Raises:
         ConfigurationError: a parameter makes no sense, or the checkpoint cannot be used.
+        WriterTooOld: nothing can be read safely, and has not been for long.
     """
     with measured(run, "plan") as counter:
-        decided = decide(run, parameters, trigger, variables)
+        begin_anew(run)
+        close_interrupted(run)
+        decided = decide(run, parameters, trigger, variables, lambda: look(run.source))
+        counter.facts.update(window=decided.window.model_dump(mode="json"), bound=decided.bound.model_dump(mode="json"))
+        counter.facts["slices"] = len(decided.slices)
+        counter.facts["conditions"] = conditions(run.source, decided.bound)
+        if not decided.slices:
+            refuse_too_old(run.source, decided.bound)
+            log.warning("%s: nothing can be read safely yet: %s", run.source.source, decided.bound.label)
+            return decided
         cuts = survey(run.source, decided.window)
         slices.keep(run, cuts)
         decided = decided.model_copy(update={"slices": [Slice(index=number) for number in range(len(cuts))]})
-        counter.facts.update(window=decided.window.model_dump(mode="json"), slices=len(decided.slices))
-        log.info("%s reads %s", run.source.source, decided.window.label)
+        counter.facts["slices"] = len(decided.slices)
+        log.info("%s reads %s; its end: %s", run.source.source, decided.window.label, decided.bound.label)
         return decided
 
 
-def survey(source: Source, window: Window) -> list[Bounds]:
-    """The window's slices, from the catalogue of the database; warns of a query that no index can serve.
-
-    Cutting pays for a read of everything, in a first or a full run; the catalogue cannot tell a later window's rows.
-    """
-    table = source.table or (source.split and source.split.table)
-    columns = [found.column for found in (source.split, source.cursor) if found]
-    if not table or not columns:
-        return [Bounds()]
+def look(source: Source) -> Writers:
+    """Who may still write to the source, and what its clock says."""
     with open_source(source, f"moh-etl {source.source} plan").session() as session:
-        found = session.statistics(table, columns[0])
-    for column in columns:
-        if found.leading is not None and column not in found.leading:
-            log.warning(
-                "%s: column %s leads no index of %s: the database has to scan the whole table for every run. "
-                "Ask its administrator for an index",
-                source.source,
-                column,
-                table,
-            )
-    if not source.split or window.read_from is not None:
-        return [Bounds()]
-    return slices.cut(columns[0], found, source.split.rows)
+        return session.writers()
 
 
-def decide(run: Run, parameters: Parameters, trigger: Trigger, variables: checkpoint.Variables) -> Plan:
-    """The same without a record, for a dry run.
+def decide(
+    run: Run,
+    parameters: Parameters,
+    trigger: Trigger,
+    variables: checkpoint.Variables,
+    look: Callable[[], Writers] | None = None,
+) -> Plan:
+    """The same without a record, for a dry run. `look` says who may still write; without it the end is as asked.
 
     A run that has published before (it was cleared) gets its old window again, and so replaces its own files.
     """
     mode = choose_mode(run.source, parameters, trigger)
-    earlier = manifest.of_run(run.storage, run.source, run.dag_id, run.run_id)
-    window = earlier.window if earlier else _window(run.source, mode, parameters, trigger, variables, run.storage)
-    return Plan(
-        run_id=run.run_id,
-        window=window,
-        bound=_bound(window, trigger),
-        reason=parameters.reason,
-        triggered_by=trigger.triggered_by,
-    )
+    if mode == "range":
+        _range(run.source, parameters, trigger)  # what makes no sense is refused before the source is asked
+    planned = partial(Plan, run_id=run.run_id, reason=parameters.reason, triggered_by=trigger.triggered_by)
+    earlier = standing.of_run(run.storage, run.source.source, run.dag_id, run.run_id)
+    if earlier:
+        return planned(window=earlier.window, bound=earlier.bound)
+    writers = look() if look and run.source.cursor else None
+    if writers and parameters.end is None:
+        trigger = replace(trigger, now=writers.now)
+    window = _window(run.source, mode, parameters, trigger, variables, run.storage)
+    if writers is None or run.source.cursor is None:
+        return planned(window=window)
+    bound = horizon(run.source.cursor, window.end, writers)
+    safe = bound.safe or window.end
+    end = max(safe, window.start or safe)
+    empty = window.start is not None and (safe < window.start or window.read_from == end)
+    return planned(window=window.model_copy(update={"end": end}), bound=bound, slices=[] if empty else [Slice()])
 
 
 def choose_mode(source: Source, parameters: Parameters, trigger: Trigger) -> Mode:
@@ -193,12 +204,6 @@ def _moment(source: Source, name: str, text: str) -> datetime:
 def _whole_second(moment: datetime) -> datetime:
     """The second that has ended: a row written later in the running one may bear its very beginning as cursor."""
     return moment.replace(microsecond=0)
-
-
-def _bound(window: Window, trigger: Trigger) -> str:
-    if window.mode == "range":
-        return "as asked"
-    return "end of the data interval" if trigger.scheduled or trigger.backfill else "start of the run"
 
 
 def _refused(source: Source, name: str, value: object, allowed: str) -> ConfigurationError:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 import duckdb
+import pyarrow.parquet as pq
 
 from include.etl import duck
+from include.etl.columns import converted, declared_type, no_such_type
 from include.etl.config import Source
 from include.etl.duck import count, parquet, quote, text
-from include.etl.errors import ConfigurationError, DataError, StorageError
-from include.etl.handover import METADATA, Extracted, Plan, Transformed
+from include.etl.errors import DataError, SchemaChanged, StorageError
+from include.etl.handover import DELETED_AT, METADATA, Extracted, Plan, Transformed
 from include.etl.names import published_name, published_names
 from include.etl.records.run import Run, measured
 from include.etl.storage import publish, seal
 from include.etl.transforms import apply_step
-
-_WHITE_SPACE = "' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13)"
 
 
 def transform(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Transformed:
@@ -30,6 +29,7 @@ def transform(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Transform
         read = sum(slice_.rows for slice_ in extracted)
         with duck.session(run.source.memory_limit_mb, folder / ".scratch") as connection:
             _check_types(connection, run.source)
+            _check_parts(run.source, raw)
             if count(connection, parquet(raw)) != read:
                 raise StorageError(f"source {run.source.source!r}: the raw parts of run {run.run_id} have changed")
             rows = _without_duplicates(connection, run.source, raw)
@@ -49,9 +49,19 @@ def _check_types(connection: duckdb.DuckDBPyConnection, source: Source) -> None:
     """Refuse declared types that DuckDB does not have, before any work is done."""
     for column in source.transform.types:
         try:
-            connection.sql(f"SELECT NULL::{_type(source, column)}").fetchall()
+            connection.sql(f"SELECT NULL::{declared_type(source, column)}").fetchall()
         except duckdb.Error:
-            raise _no_type(source, column) from None
+            raise no_such_type(source, column) from None
+
+
+def _check_parts(source: Source, parts: Sequence[Path]) -> None:
+    """Refuse parts with different columns, which DuckDB would make fit: somebody altered the table between slices."""
+    first, *rest = (pq.read_schema(part) for part in parts)
+    if any(schema != first for schema in rest):
+        raise SchemaChanged(
+            f"source {source.source!r}: the columns changed while the source was read: its slices do not have the "
+            "same ones. Nothing was published; clear the run, so that all of it is read again"
+        )
 
 
 def _check_keys(connection: duckdb.DuckDBPyConnection, source: Source, path: Path) -> None:
@@ -105,12 +115,14 @@ def _write(
     source, staged, final = run.source, folder / ".part-00000.tmp", folder / "part-00000.parquet"
     columns = connection.execute(f"DESCRIBE SELECT * FROM {rows}").fetchall()
     names = published_names(source, [column[0] for column in columns])
-    selected = [_column(source, column[0], column[1], names[column[0]]) for column in columns]
+    selected = [f"{converted(source, column[0], column[1])} AS {quote(names[column[0]])}" for column in columns]
     window = plan.window
     metadata = (source.source, plan.run_id, extracted_at, window.start, window.end)
     kinds = ("VARCHAR", "VARCHAR", "TIMESTAMPTZ", "TIMESTAMPTZ", "TIMESTAMPTZ")
     for name, value, kind in zip(METADATA, metadata, kinds, strict=True):
         selected.append(f"{_literal(value)}::{kind} AS {quote(name)}")
+    if source.deletes == "mark":
+        selected.append(f"NULL::TIMESTAMPTZ AS {DELETED_AT}")
     order = [source.output.partition_by, *(names.get(key) for key in source.primary_key)]
     sorting = ", ".join(quote(name) for name in order if name in names.values() and name)
     query = f"SELECT {', '.join(selected)} FROM {rows}" + (f" ORDER BY {sorting}" if sorting else "")
@@ -124,35 +136,11 @@ def _write(
     return final
 
 
-def _column(source: Source, column: str, kind: str, name: str) -> str:
-    value = quote(column)
-    if column in source.transform.types:
-        value = f"CAST({value} AS {_type(source, column)})"
-    elif kind == "VARCHAR" and source.transform.trim:
-        value = f"trim({value}, {_WHITE_SPACE})"
-    return f"{value} AS {quote(name)}"
-
-
-def _type(source: Source, column: str) -> str:
-    """The declared type; only what a type can look like reaches the SQL."""
-    declared = source.transform.types[column]
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_ ]*(\(\d+(, *\d+)?\))?", declared):
-        raise _no_type(source, column)
-    return declared
-
-
-def _no_type(source: Source, column: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"source {source.source!r}: transform.types.{column}: {source.transform.types[column]!r}; allowed: a type of "
-        "DuckDB, such as DATE, INTEGER, VARCHAR or DECIMAL(10,2), of at most 38 digits"
-    )
-
-
 def _not_convertible(connection: duckdb.DuckDBPyConnection, source: Source, rows: str) -> DataError:
     """Name the columns that do not fit their types, and how many rows; never the values."""
     found = []
     for column in source.transform.types:
-        kind, value = _type(source, column), quote(column)
+        kind, value = declared_type(source, column), quote(column)
         condition = f"{value} IS NOT NULL AND TRY_CAST({value} AS {kind}) IS NULL"
         if bad := count(connection, f"{rows} WHERE {condition}"):
             found.append(f"column {column!r}: {bad} rows do not convert to {kind}")

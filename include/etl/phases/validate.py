@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,11 +13,11 @@ from include.etl.config import Reference
 from include.etl.duck import share
 from include.etl.engines import open_source
 from include.etl.errors import ConfigurationError, ValidationFailed
-from include.etl.handover import Extracted, Plan, Validated
-from include.etl.publication import files
+from include.etl.handover import DELETED_AT, Extracted, Plan, Validated
+from include.etl.publication import files, standing
 from include.etl.query import keys_query
-from include.etl.records import manifest
 from include.etl.records.run import Run, measured
+from include.etl.storage import link
 from include.etl.validation import Failure, Verdict, referenced, validate
 from include.etl.validation import Reference as Keys
 
@@ -99,27 +99,37 @@ def _folder(run: Run) -> Path:
 
 def _published(run: Run, other: str, columns: Sequence[str]) -> list[Path]:
     """Parquet files with another source's published rows; made from its other formats where it has no Parquet."""
-    found = manifest.current(run.storage, other)
-    if not found:
-        raise ConfigurationError(
-            f"source {run.source.source!r}: reference source {other!r} has not published anything yet; run it first"
-        )
-    folder, paths = manifest.published_folder(run.storage, other), []
-    for publication in found:
+    with standing.held(run.storage, other, f"validation of run {run.run_id} of {run.dag_id}") as found:
+        if not found.manifests:
+            raise ConfigurationError(
+                f"source {run.source.source!r}: reference source {other!r} has not published anything yet; run it first"
+            )
+        return list(_copies(run, other, columns, found))
+
+
+def _copies(run: Run, other: str, columns: Sequence[str], found: standing.Standing) -> Iterator[Path]:
+    """The files under names of this run's own, which stay whatever is published next."""
+    for publication in found.manifests:
         wanted = "parquet" if any(file.format == "parquet" for file in publication.files) else None
         first = wanted or publication.files[0].format
         for number, file in enumerate(file for file in publication.files if file.format == first):
-            if wanted and publication.partition_by not in columns:
-                paths.append(folder / file.path)
-                continue
             path = _folder(run) / f"{other}-{publication.window.name}-{number}.parquet"
-            reader = files.read(folder, publication, file)
-            _write(path, reader.schema, reader)
-            paths.append(path)
-    return paths
+            path.unlink(missing_ok=True)
+            if wanted and publication.partition_by not in columns and not file.deleted:
+                link(found.folder_of(file) / file.path, path)
+            else:
+                reader = files.read(found.folder_of(file), publication, file)
+                _write(path, reader.schema, _alive(reader) if file.deleted else reader)
+            yield path
 
 
-def _write(path: Path, schema: pa.Schema, batches: pa.RecordBatchReader) -> None:
+def _alive(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    """The rows that are not marked as deleted: a reference to the others leads nowhere."""
+    for batch in reader:
+        yield batch.filter(batch.column(DELETED_AT).is_null())
+
+
+def _write(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for batch in batches:
             writer.write_batch(batch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
@@ -15,8 +14,9 @@ import pyarrow.parquet as pq
 
 from include.etl.config import Source
 from include.etl.errors import ConfigurationError
-from include.etl.handover import Window
+from include.etl.handover import DELETED_AT, Window
 from include.etl.outputs import open_output
+from include.etl.publication.schema import decoded
 from include.etl.records.manifest import Manifest, PublishedFile
 from include.etl.storage import make_folder, seal, sha256
 
@@ -52,7 +52,7 @@ def write(source: Source, window: Window, interim: Path, staging: Path, cursor: 
         for partition, batches in _partitions(source, window, interim):
             path = staging / _relative(source, window, partition, output.extension)
             make_folder(path.parent)
-            span = _Span(cursor)
+            span = _Span(cursor, source.deletes == "mark")
             dropped = source.output.partition_by if not output.partition_column_in_file else None
             file_schema = stored_schema(schema, dropped)
             reader = pa.RecordBatchReader.from_batches(file_schema, _without(span.watch(batches), dropped))
@@ -83,7 +83,7 @@ def rewrite(manifest: Manifest, file: PublishedFile, kept: pa.RecordBatchReader,
     output = open_output(file.format)
     path = staging / file.path
     make_folder(path.parent)
-    span = _Span(manifest.cursor)
+    span = _Span(manifest.cursor, file.deleted > 0)
     dropped = manifest.partition_by if not output.partition_column_in_file else None
     schema = stored_schema(schema_of(manifest), dropped)
     rows = output.write(pa.RecordBatchReader.from_batches(schema, _without(span.watch(kept), dropped)), path)
@@ -92,12 +92,7 @@ def rewrite(manifest: Manifest, file: PublishedFile, kept: pa.RecordBatchReader,
 
 def schema_of(manifest: Manifest) -> pa.Schema:
     """The published Arrow schema."""
-    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(manifest.arrow_schema)))
-
-
-def encoded(schema: pa.Schema) -> str:
-    """The schema as the manifest holds it."""
-    return base64.b64encode(schema.serialize().to_pybytes()).decode()
+    return decoded(manifest.arrow_schema)
 
 
 def stored_schema(schema: pa.Schema, dropped: str | None) -> pa.Schema:
@@ -114,10 +109,10 @@ def cursor_text(value: date | datetime | None) -> str | None:
 
 
 class _Span:
-    """Remembers the smallest and largest cursor value, and whether one was missing, of the batches going by."""
+    """Remembers, of batches going by, the ends of the cursor, whether it was missing, and how many rows are deleted."""
 
-    def __init__(self, cursor: str | None) -> None:
-        self.cursor = cursor
+    def __init__(self, cursor: str | None, marked: bool) -> None:
+        self.cursor, self.marked, self.deleted = cursor, marked, 0
         self.low: date | datetime | None = None
         self.high: date | datetime | None = None
         self.missing = False
@@ -131,6 +126,8 @@ class _Span:
                 if ends["min"] is not None:
                     self.low = min(self.low, ends["min"]) if self.low else ends["min"]
                     self.high = max(self.high, ends["max"]) if self.high else ends["max"]
+            if self.marked:
+                self.deleted += batch.num_rows - batch.column(DELETED_AT).null_count
             yield batch
 
 
@@ -148,6 +145,7 @@ def _described(
         cursor_min=cursor_text(span.low),
         cursor_max=cursor_text(span.high),
         cursor_missing=span.missing,
+        deleted=span.deleted,
     )
 
 

@@ -20,11 +20,15 @@ NAME = "journal.json"
 
 
 class Journal(Handover):
-    """What is to be done, in this order: new rows appear before old copies go, so a reader never misses a row."""
+    """What is to be done, in this order: new rows and their manifest appear before old copies go.
 
-    renames: dict[str, str] = Field(description="Path below the staging folder -> path below the published folder.")
-    removals: list[str]
+    Who looks at the folder in between finds rows twice, but misses none; `standing` shows it as it is before or after.
+    """
+
+    renames: dict[str, str] = Field(description="Path below staging, which ends in the other -> path when published.")
     manifests: dict[str, dict[str, Any] | None] = Field(description="Path -> content; None: the manifest goes.")
+    rewrites: dict[str, str] = Field(default_factory=dict, description="As renames: other publications' files.")
+    removals: list[str]
 
 
 def write(staging: Path, journal: Journal) -> None:
@@ -34,27 +38,38 @@ def write(staging: Path, journal: Journal) -> None:
 
 def finish(staging: Path, folder: Path) -> None:
     """Make the listed changes that are not made yet, and clear the staging folder; without a list only clear it."""
-    path = staging / NAME
-    if path.exists():
-        try:
-            journal = Journal.model_validate(read_json(path))
-        except ValidationError:
-            raise StorageError(f"file {path} is damaged; the publication it belongs to cannot be finished") from None
-        _apply(journal, staging, folder)
+    if (found := pending(staging)) is not None:
+        _apply(found, staging, folder)
     remove_folder(staging)
 
 
+def pending(staging: Path) -> Journal | None:
+    """The list of a publication that is certain but not finished; None where there is none."""
+    path = staging / NAME
+    if not path.exists():
+        return None
+    try:
+        return Journal.model_validate(read_json(path))
+    except ValidationError:
+        raise StorageError(f"file {path} is damaged; the publication it belongs to cannot be finished") from None
+
+
 def _apply(journal: Journal, staging: Path, folder: Path) -> None:
-    for staged, final in journal.renames.items():
-        if (staging / staged).exists():
-            publish(staging / staged, folder / final)
-    for removed in journal.removals:
-        _remove(folder / removed)
+    _rename(journal.renames, staging, folder)
     for name, content in journal.manifests.items():
         if content is None:
             _remove(folder / name)
         else:
             write_json(folder / name, content)
+    _rename(journal.rewrites, staging, folder)
+    for removed in journal.removals:
+        _remove(folder / removed)
+
+
+def _rename(renames: dict[str, str], staging: Path, folder: Path) -> None:
+    for staged, final in renames.items():
+        if (staging / staged).exists():
+            publish(staging / staged, folder / final)
 
 
 def _remove(path: Path) -> None:

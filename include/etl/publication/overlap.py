@@ -1,180 +1,116 @@
-"""Keeps each version of a row (key and cursor value) published once, however windows overlap.
+"""`load: append`: keeps each version of a row (key and cursor value) published once, however windows overlap.
 
 - Rows that the lookback read again and that stand in another publication are left out of the new one.
 - Rows of the window itself that stand in another publication (a backfill or range over extracted days) are taken out
   of that one: the copy that was read last is the one that stays.
 - A full extraction replaces all that had been extracted when it began to read. Rows that another run has extracted
   since then stay.
+- A row that is marked as deleted goes when its key is read again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 
-import duckdb
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from include.etl import cursor as cursors
-from include.etl.config import Source
 from include.etl.duck import count, parquet, quote, text
-from include.etl.errors import ConfigurationError, StorageError
-from include.etl.handover import METADATA, Window
-from include.etl.publication import files
+from include.etl.handover import DELETED_AT
 from include.etl.publication.files import cursor_text
+from include.etl.publication.keys import FILE, Keys
+from include.etl.publication.rows import Change, NewRows, PublishedRows, moment, order, same
 from include.etl.records.manifest import Manifest, PublishedFile
-
-
-@dataclass(frozen=True)
-class Change:
-    """What happens to a file of another publication: replaced by one with fewer rows, or removed."""
-
-    manifest: Manifest
-    old: PublishedFile
-    new: PublishedFile | None
 
 
 @dataclass
 class Overlap:
     """The new rows against what other publications of the source hold."""
 
-    connection: duckdb.DuckDBPyConnection
-    source: Source
-    window: Window
-    read_at: datetime
-    folder: Path
+    rows: PublishedRows
+    new: NewRows
     others: Sequence[Manifest]
-    key: list[str]
-    cursor: str | None
-    interim: Path
 
-    def without_published(self, result: Path) -> Path:
-        """The interim file, or a copy less the rows before the window's start that are published already."""
-        start, read_from = self._text(self.window.start), self._text(self.window.read_from)
-        if not self.cursor or start is None or start == read_from:
-            return self.interim
-        before = f"{quote(self.cursor)} < {self._bound(self.window.start)}"
+    def settle(self, result: Path) -> Path:
+        """The interim file, or a copy less the rows published already that lie before the window or have no cursor."""
+        new, window, connection = self.new, self.new.window, self.rows.connection
+        if not new.cursor or window.start is None:
+            return new.interim
+        missing = count(connection, f"{parquet([new.interim])} WHERE {quote(new.cursor)} IS NULL") > 0
+        if window.start == window.read_from and not missing:
+            return new.interim
+        before = f"({quote(new.cursor)} < {new.bound(window.start)} OR {quote(new.cursor)} IS NULL)"
+        version = ", ".join(quote(name) for name in new.version)
         found = False
-        for manifest, file in self._touching(read_from, start):
-            self._register(manifest, file)
+        for manifest, file in self._touching(window.read_from, window.start, missing):
+            self.rows.check(manifest, new)
+            self.rows.register(manifest, file)
             table = "CREATE TEMP TABLE published AS" if not found else "INSERT INTO published"
-            self.connection.execute(f"{table} SELECT {self._version} FROM other WHERE {before}")
+            live = f"AND {DELETED_AT} IS NULL" if file.deleted else ""
+            connection.execute(f"{table} SELECT {version} FROM other WHERE {before} {live}")
             found = True
         if not found:
-            return self.interim
-        new = (
-            f"SELECT * FROM {parquet([self.interim])} AS mine WHERE NOT ({before} AND EXISTS ({self._in('published')}))"
-        )
-        order = self._order(self.source.output.partition_by, self.key)
-        self.connection.execute(f"COPY ({new}{order}) TO {text(str(result))} (FORMAT parquet, COMPRESSION zstd)")
+            return new.interim
+        again = f"SELECT 1 FROM published WHERE {same(new.version, 'mine', 'published')}"
+        kept = f"SELECT * FROM {parquet([new.interim])} AS mine WHERE NOT ({before} AND EXISTS ({again}))"
+        sorting = order(new.source.output.partition_by, new.key)
+        connection.execute(f"COPY ({kept}{sorting}) TO {text(str(result))} (FORMAT parquet, COMPRESSION zstd)")
         return result
 
     def changes(self, interim: Path, staging: Path) -> list[Change]:
         """What becomes of other publications' files; rewritten ones lie below `staging`, under their own names."""
-        if self.window.mode == "full":
+        window = self.new.window
+        if window.mode == "full":
             touched = [(manifest, file) for manifest in self.others for file in manifest.files]
         else:
-            touched = list(self._touching(self._text(self.window.start), self._text(self.window.end)))
-        found = (self._change(manifest, file, interim, staging) for manifest, file in touched)
+            touched = list(self._touching(window.start, window.end, missing=window.start is None))
+            paths = {file.path for _, file in touched}
+            touched += [one for one in self._with_marked(interim, staging) if one[1].path not in paths]
+        self.rows.connection.execute(f"CREATE OR REPLACE TEMP VIEW fresh AS SELECT * FROM {parquet([interim])}")
+        found = (self._change(manifest, file, staging) for manifest, file in touched)
         return [change for change in found if change is not None]
 
-    def _change(self, manifest: Manifest, file: PublishedFile, interim: Path, staging: Path) -> Change | None:
-        full = self.window.mode == "full"
-        if full and manifest.published_at <= self.read_at:
+    def _change(self, manifest: Manifest, file: PublishedFile, staging: Path) -> Change | None:
+        new, full = self.new, self.new.window.mode == "full"
+        if full and manifest.published_at <= new.read_at:
             return Change(manifest, file, None)
-        if full and not self._comparable(manifest):
+        if full and not self.rows.comparable(manifest, new):
             return None
-        self._register(manifest, file)
-        self.connection.execute(f"CREATE OR REPLACE TEMP VIEW fresh AS SELECT * FROM {parquet([interim])}")
-        gone = f"EXISTS ({self._in('fresh', 'other')})"
+        self.rows.check(manifest, new)
+        self.rows.register(manifest, file)
+        gone = f"EXISTS (SELECT 1 FROM fresh WHERE {same(new.version, 'other', 'fresh')})"
+        read = f"coalesce({DELETED_AT}, _extracted_at)" if file.deleted else "_extracted_at"
         if full:
-            gone = f"({gone} OR other._extracted_at <= TIMESTAMPTZ '{self.read_at.isoformat()}')"
-        elif self.window.start is not None and self.cursor:
-            gone = f"({gone} AND other.{quote(self.cursor)} >= {self._bound(self.window.start)})"
-        self.connection.execute(f"CREATE OR REPLACE TEMP TABLE kept AS SELECT * FROM other WHERE NOT {gone}")
-        left = count(self.connection, "kept")
-        if left == file.rows:
-            return None
-        if left == 0:
-            return Change(manifest, file, None)
-        order = self._order(manifest.partition_by, manifest.key)
-        kept = self.connection.sql(f"SELECT * FROM kept{order}").to_arrow_reader(files.BATCH_ROWS)
-        exact = pa.RecordBatchReader.from_batches(files.schema_of(manifest), _cast(kept, files.schema_of(manifest)))
-        return Change(manifest, file, files.rewrite(manifest, file, exact, staging))
+            gone = f"({gone} OR {read} <= {moment(new.read_at)})"
+        elif new.window.start is not None and new.cursor:
+            gone = f"({gone} AND other.{quote(new.cursor)} >= {new.bound(new.window.start)})"
+        if file.deleted:
+            back = f"EXISTS (SELECT 1 FROM fresh WHERE {same(new.key, 'other', 'fresh')})"
+            gone = f"({gone} OR ({DELETED_AT} <= {moment(new.read_at)} AND {back}))"
+        return self.rows.without(manifest, file, gone, staging)
 
-    def _comparable(self, manifest: Manifest) -> bool:
-        """Whether the other publication has the columns that tell versions apart, of the same types."""
-        mine, theirs = pq.read_schema(self.interim), files.schema_of(manifest)
-        return all(
-            name in theirs.names and theirs.field(name).type == mine.field(name).type for name in self._columns()
-        )
-
-    def _touching(self, start: str | None, end: str | None) -> Iterator[tuple[Manifest, PublishedFile]]:
-        """Files of others that may hold rows with a cursor value in [start, end), or with none if start is None."""
+    def _touching(
+        self, start: datetime | None, end: datetime | None, missing: bool
+    ) -> Iterator[tuple[Manifest, PublishedFile]]:
+        """Files of others that may hold rows with a cursor value in [start, end), or, if asked for, without any."""
+        low, high = cursor_text(self.new.value(start)), cursor_text(self.new.value(end))
         for manifest in self.others:
             for file in manifest.files:
-                span = file.cursor_min is not None and (start is None or str(file.cursor_max) >= start)
-                if (span and (end is None or str(file.cursor_min) < end)) or (start is None and file.cursor_missing):
+                span = file.cursor_min is not None and (low is None or str(file.cursor_max) >= low)
+                if (span and (high is None or str(file.cursor_min) < high)) or (missing and file.cursor_missing):
                     yield manifest, file
 
-    def _register(self, manifest: Manifest, file: PublishedFile) -> None:
-        """Make a published file's rows the table `other`."""
-        if not self._comparable(manifest):
-            raise ConfigurationError(
-                f"source {self.source.source!r}: key, cursor or columns have changed since {manifest.window.name} was "
-                "published, so that its rows cannot be compared; run once with mode full, which replaces everything"
-            )
-        if not (self.folder / file.path).exists():
-            raise StorageError(
-                f"file {self.folder / file.path} is gone, which the manifest of {manifest.window.name} lists; "
-                "restore it from a backup, or run once with mode full"
-            )
-        reader = files.read(self.folder, manifest, file)
-        self.connection.register("published_file", reader)
-        self.connection.execute("CREATE OR REPLACE TEMP TABLE other AS SELECT * FROM published_file")
-        self.connection.unregister("published_file")
-
-    @property
-    def _version(self) -> str:
-        return ", ".join(quote(column) for column in self._columns())
-
-    def _columns(self) -> list[str]:
-        """What makes two rows the same version: key and cursor, or everything the source gave where it has no key."""
-        columns = pq.read_schema(self.interim).names
-        own = self.key or [name for name in columns if name not in METADATA]
-        return [*own, *([self.cursor] if self.cursor and self.cursor not in own else [])]
-
-    def _in(self, table: str, row: str = "mine") -> str:
-        same = " AND ".join(f"{row}.{quote(c)} IS NOT DISTINCT FROM t.{quote(c)}" for c in self._columns())
-        return f"SELECT 1 FROM {table} AS t WHERE {same}"
-
-    @staticmethod
-    def _order(partition: str | None, key: Sequence[str]) -> str:
-        order = [name for name in (partition, *key) if name]
-        return f" ORDER BY {', '.join(quote(name) for name in order)}" if order else ""
-
-    def _value(self, moment: datetime | None) -> date | datetime | None:
-        if self.cursor is None or moment is None:
-            return None
-        value = cursors.bound(moment, pq.read_schema(self.interim).field(self.cursor).type, self.source)
-        assert isinstance(value, date)  # a datetime is a date too
-        return value
-
-    def _text(self, moment: datetime | None) -> str | None:
-        return cursor_text(self._value(moment))
-
-    def _bound(self, moment: datetime | None) -> str:
-        value = self._value(moment)
-        assert value is not None
-        kind = (
-            "TIMESTAMPTZ" if getattr(value, "tzinfo", None) else "TIMESTAMP" if isinstance(value, datetime) else "DATE"
-        )
-        return f"{kind} '{value.isoformat()}'"
-
-
-def _cast(reader: pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    for batch in reader:
-        yield batch.cast(schema)
+    def _with_marked(self, interim: Path, staging: Path) -> Iterator[tuple[Manifest, PublishedFile]]:
+        """Files of others that hold a row that is marked as deleted and has a key of the new rows."""
+        marked = [manifest for manifest in self.others if any(file.deleted for file in manifest.files)]
+        for manifest in marked:
+            self.rows.check(manifest, self.new)
+        keys = Keys(self.rows, self.new, staging.parent / "keys")
+        relation = keys.of(marked, marked_only=True)
+        if relation is None:
+            return
+        known = f"SELECT 1 FROM {parquet([interim])} AS fresh WHERE {same(self.new.key, 'found', 'fresh')}"
+        numbers = f"SELECT DISTINCT {FILE} FROM {relation} AS found WHERE EXISTS ({known}) ORDER BY {FILE}"
+        for (number,) in self.rows.connection.sql(numbers).fetchall():
+            manifest, found = keys.files[number]
+            yield from ((manifest, file) for file in manifest.files if file.partition == found.partition)

@@ -7,14 +7,19 @@ is in place, and every version is kept as a file below `data/checkpoints/<source
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
-from include.etl.config import Source
-from include.etl.errors import CheckpointError
+from include.etl.config import Source, include_folder
+from include.etl.errors import CheckpointError, StorageError
 from include.etl.handover import Handover, Moment
+from include.etl.names import published_name
+from include.etl.records import manifest
 from include.etl.storage import Storage, write_json
 
 
@@ -26,6 +31,15 @@ class Checkpoint(Handover):
     bound: Moment = Field(description="Everything before this moment has been published.")
     run_id: str
     updated_at: Moment
+
+    @field_validator("bound", "updated_at", mode="wrap")
+    @classmethod
+    def _written_out(cls, value: Any, parse: Callable[[Any], Any]) -> Any:
+        """A bare number would be taken for seconds since 1970."""
+        parsed = parse(value)
+        if isinstance(parsed, datetime) and not re.match(r"\d{4}-\d{2}-\d{2}", str(value)):
+            raise ValueError("a moment such as 2024-03-09T18:00:00Z")
+        return parsed
 
 
 class Variables(Protocol):
@@ -65,22 +79,50 @@ def read(source: Source, variables: Variables, storage: Storage) -> Checkpoint |
 
     Raises:
         CheckpointError: the Variable is gone although there was one (Airflow answers the same when it cannot reach
-            its database), cannot be understood, or belongs to another source or cursor.
+            its database), cannot be understood, or belongs to another source or cursor; or the source has none, but
+            looks like one that had another name.
     """
     found = parse(source, variables)
     if found is None and any(storage.folder("checkpoints", source.source).iterdir()):
         raise CheckpointError(
             f"{_cannot(variable_key(source.source))}: it is not there, but this source had one. {_remedy(source)}"
         )
+    if found is None and (old := _earlier_name(source, storage)):
+        raise CheckpointError(
+            f"source {source.source!r} has no checkpoint, but {old!r}, which include/sources has no longer, published "
+            f"rows of the same key and cursor. If it was renamed, give it its old name back, or run once with mode "
+            f"full, which reads everything under the new name, and then move data/processed/{old} away"
+        )
     return found
+
+
+def _earlier_name(source: Source, storage: Storage) -> str | None:
+    """A source that is not configured any more and has published rows with this one's key, cursor and partitions."""
+    assert source.cursor is not None
+    mine = ([published_name(source, column) for column in source.primary_key], source.output.partition_by)
+    cursor = published_name(source, source.cursor.column)
+    for folder in sorted((storage.root / "processed").iterdir() if mine[0] else ()):
+        if (include_folder() / "sources" / f"{folder.name}.yaml").exists():
+            continue
+        try:
+            found = manifest.current(storage, folder.name)
+        except StorageError:
+            continue  # whatever it is, it is not this source's
+        if found and (found[-1].key, found[-1].partition_by, found[-1].cursor) == (*mine, cursor):
+            return folder.name
+    return None
 
 
 def parse(source: Source, variables: Variables) -> Checkpoint | None:
     """What the Variable says; None where there is no such Variable. Raises CheckpointError as `read` does."""
     key = variable_key(source.source)
     text = variables.get(key)
-    if text is None:
-        return None
+    return None if text is None else understood(source, text)
+
+
+def understood(source: Source, text: str) -> Checkpoint:
+    """The checkpoint that this text is. Raises CheckpointError as `read` does."""
+    key = variable_key(source.source)
     try:
         checkpoint = Checkpoint.model_validate_json(text)
     except ValidationError as error:
@@ -102,13 +144,27 @@ def advance(source: Source, bound: datetime, run_id: str, variables: Variables, 
     current = parse(source, variables)
     if current is not None and current.bound >= bound:
         return current
+    return put(source, bound, run_id, variables, storage)
+
+
+def put(source: Source, bound: Any, run_id: str, variables: Variables, storage: Storage) -> Checkpoint:
+    """Make `bound` the checkpoint, whatever it was, and keep a copy. The caller holds the source's lock."""
+    assert source.cursor is not None
     now = datetime.now(UTC)
     moved = Checkpoint(source=source.source, cursor=source.cursor.column, bound=bound, run_id=run_id, updated_at=now)
     content = moved.model_dump(mode="json")
     description = f"{source.source}: everything before `bound` is published. Edit only to re-extract or to skip."
     variables.set(variable_key(source.source), json.dumps(content, indent=2), description)
-    write_json(storage.folder("checkpoints", source.source) / f"{now:%Y%m%dT%H%M%S.%fZ}.json", content)
+    folder = storage.folder("checkpoints", source.source)
+    for left in folder.glob(".*.tmp"):  # of a process that was killed right here; no other one writes now
+        left.unlink()
+    write_json(folder / f"{now:%Y%m%dT%H%M%S.%fZ}.json", content)
     return moved
+
+
+def history(storage: Storage, source: str) -> list[Path]:
+    """The kept versions, oldest first."""
+    return sorted(path for path in storage.folder("checkpoints", source).glob("*.json") if path.name[0] != ".")
 
 
 def _cannot(key: str) -> str:
@@ -117,8 +173,8 @@ def _cannot(key: str) -> str:
 
 def _remedy(source: Source) -> str:
     return (
-        f"Nothing was read or guessed. Restore the newest file of data/checkpoints/{source.source} as the Variable's "
-        "value, or delete the Variable and run with mode full to extract everything again"
+        f"Nothing was read or guessed. Restore it: python scripts/checkpoints.py restore {source.source}; or begin "
+        f"again: python scripts/checkpoints.py reset {source.source}, then a run with mode full"
     )
 
 

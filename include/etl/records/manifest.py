@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from include.etl.config import Source
 from include.etl.errors import StorageError
-from include.etl.handover import Handover, Moment, Window
+from include.etl.handover import Bound, Handover, Moment, Window
 from include.etl.storage import Storage, read_json
 
 FOLDER = "_manifests"
+Consistency = Literal["one snapshot", "a snapshot per slice", "none", "not recorded"]
 
 
 class PublishedFile(Handover):
@@ -29,6 +29,8 @@ class PublishedFile(Handover):
     cursor_max: str | None = None
     cursor_missing: bool = False
     """Whether some row has no cursor value."""
+    deleted: int = 0
+    """How many of the rows are marked as deleted."""
 
 
 class ColumnType(Handover):
@@ -36,6 +38,31 @@ class ColumnType(Handover):
 
     name: str
     type: str
+
+
+class SchemaChange(Handover):
+    """How a column differs from the publication before."""
+
+    kind: Literal["new", "missing", "type", "partition"]
+    column: str
+    old: str | None = None
+    """Arrow type that it had; None for a new column."""
+    new: str | None = None
+    """Arrow type that it has; None for a missing column."""
+    readable: bool = True
+    """Whether files of both kinds can be read together without changing a value."""
+    hint: str = ""
+
+    def __str__(self) -> str:
+        """The change as a person reads it."""
+        if self.kind == "new":
+            what = f"is new ({self.new})"
+        elif self.kind == "missing":
+            what = f"is missing (it was {self.old})"
+        else:
+            what = f"was {self.old}, is {self.new}" + ("" if self.readable else ": not readable together")
+        name = "output.partition_by" if self.kind == "partition" else f"column {self.column!r}"
+        return f"{name} {what}" + (f"; {self.hint}" if self.hint else "")
 
 
 class Rows(Handover):
@@ -52,7 +79,9 @@ class Manifest(Handover):
     format_version: Literal[1] = 1
     source: str
     window: Window
-    bound: str
+    bound: Bound
+    consistency: Consistency = "not recorded"
+    """What saw one state of the database: the whole read, each slice by itself, or nothing."""
     dag_id: str
     run_id: str
     reason: str = ""
@@ -62,12 +91,20 @@ class Manifest(Handover):
     arrow_schema: str
     """The published Arrow schema, serialised by Arrow, as base64."""
     columns: list[ColumnType]
+    source_schema: str | None = None
+    """The Arrow schema as it was extracted, in the same form."""
+    schema_changes: list[SchemaChange] = Field(default_factory=list)
+    """How the published columns differ from those of the publication before."""
     partition_by: str | None = None
     cursor: str | None = None
     """Published name of the cursor column."""
     key: list[str] = Field(default_factory=list)
     """Published names of the primary key's columns."""
     rows: Rows
+    kept: int = 0
+    """Rows of this window's earlier publication that were not read again, and are in the files too (`load: merge`)."""
+    deleted: int = 0
+    """Rows that are no longer in the source, and are in the files too, marked (`deletes: mark`)."""
     replaced_later: int = 0
     """Rows that a later publication read again and publishes instead."""
     files: list[PublishedFile]
@@ -101,9 +138,3 @@ def current(storage: Storage, source: str) -> list[Manifest]:
     """All publications of a source that stand, oldest window first."""
     folder = published_folder(storage, source) / FOLDER
     return [read(path) for path in sorted(folder.glob("*.json")) if not path.name.startswith(".")]
-
-
-def of_run(storage: Storage, source: Source, dag_id: str, run_id: str) -> Manifest | None:
-    """What an earlier try of the same run published, if it got that far."""
-    found = current(storage, source.source)
-    return next((one for one in found if (one.dag_id, one.run_id) == (dag_id, run_id)), None)

@@ -16,6 +16,7 @@ from typing import Any
 from include.etl.config import Source
 from include.etl.errors import StorageError
 from include.etl.handover import Metrics
+from include.etl.lock import left_by, locked
 from include.etl.storage import Storage, read_json, run_key, write_json
 
 log = logging.getLogger("etl.run")
@@ -54,6 +55,23 @@ class Counter:
 @contextmanager
 def measured(run: Run, phase: str, part: str = "") -> Iterator[Counter]:
     """Measure a phase; record and log it whether it succeeds or fails, and bring the run's summary up to date."""
+    with _at_work(run, f"{phase}{part}"):
+        yield from _measured(run, phase, part)
+
+
+@contextmanager
+def _at_work(run: Run, name: str) -> Iterator[None]:
+    """Tells that a process works on this; an earlier try that was given up but still works would write the same files.
+
+    Raises:
+        TransientError: there is such a process.
+    """
+    path = run.records / f".{name}.lock"
+    with locked(path, f"{name} of run {run.run_id} of source {run.source.source!r}", "an earlier try", wait_s=0):
+        yield
+
+
+def _measured(run: Run, phase: str, part: str) -> Iterator[Counter]:
     counter, started = Counter(), datetime.now(UTC)
     wall, cpu = time.perf_counter(), _cpu_seconds()
     _reset_peak_memory()
@@ -85,15 +103,47 @@ def summary(run: Run) -> dict[str, Any]:
     phases = [read_json(path) for path in sorted(run.records.glob("phase-*.json"))]
     phases.sort(key=lambda phase: (PHASES.index(phase["phase"]), phase["started_at"]))
     failed = [phase for phase in phases if phase["error"]]
-    done = any(phase["phase"] == "load" for phase in phases)
+    done = max(phases, key=lambda phase: phase["started_at"], default={"phase": "plan"})["phase"] == "load"
+    nothing = any(phase["phase"] == "plan" and phase.get("slices") == 0 for phase in phases)
     return {
         "source": run.source.source,
         "dag_id": run.dag_id,
         "run_id": run.run_id,
-        "status": "failed" if failed else "published" if done else "running",
+        "status": "failed" if failed else "published" if done else "nothing to read yet" if nothing else "running",
         "seconds": round(sum(phase["seconds"] for phase in phases), 3),
         "phases": phases,
     }
+
+
+def begin_anew(run: Run) -> None:
+    """Forget what an earlier try of a run that was cleared had recorded; it may have had more slices."""
+    for path in run.records.glob("phase-*.json"):
+        path.unlink(missing_ok=True)
+
+
+def close_interrupted(run: Run) -> None:
+    """Say `interrupted` in the summaries of the source's other runs that have not ended and that nobody works on.
+
+    A process that was killed cannot do it itself. A run that is only between two tasks says how it goes with the next.
+    """
+    for path in (run.storage.root / "runs" / run.source.source).glob("*/summary.json"):
+        if path.parent.name == run.key:
+            continue
+        try:
+            _close(path)
+        except (OSError, StorageError):
+            log.exception("%s: the summary of an earlier run could not be closed", run.source.source)
+
+
+def _close(path: Path) -> None:
+    content = read_json(path)
+    locks = {lock.name[1:-5]: left_by(lock) for lock in path.parent.glob(".*.lock")}
+    if content["status"] == "running" and None not in locks.values():
+        killed = {phase: who for phase, who in locks.items() if who}
+        write_json(path, content | {"status": "interrupted", "killed_in": killed})
+        log.warning(
+            "%s: run %s did not end%s", content["source"], content["run_id"], f"; killed in {killed}" * bool(killed)
+        )
 
 
 def _record(
@@ -106,7 +156,8 @@ def _record(
         **facts,
     }
     write_json(run.records / f"phase-{name}.json", content)
-    write_json(run.records / "summary.json", summary(run))
+    with locked(run.records / ".summary.lock", "the run's summary", name):  # slices end at the same moment
+        write_json(run.records / "summary.json", summary(run))
     log.info(
         "%s %s: %s rows=%d bytes=%d seconds=%.2f rows/s=%.0f peak_memory_mb=%.0f cpu_seconds=%.2f",
         metrics.phase,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +56,20 @@ class Lab:
         # Oracle gives names that are not quoted in capitals.
         return table.rename_columns([name.lower() for name in table.column_names]) if self.kind == "oracle" else table
 
+    @property
+    def is_mariadb(self) -> bool:
+        """Whether it is MariaDB, of the two that are read alike."""
+        return self.database == "mysql" and "MariaDB" in self.execute("select version()")[0][0]
+
+    def execute_leniently(self, sql: str) -> None:
+        """Run a statement that the database takes only when it does not look closely, as MySQL used to."""
+        if self.database != "mysql" or self.server is None:
+            self.execute(sql)
+            return
+        with contextlib.closing(self.server.connect()) as connection, connection.cursor() as cursor:
+            cursor.execute("set sql_mode = ''")
+            cursor.execute(sql)
+
     def series(self, rows: int, alias: str = "s") -> str:
         """A FROM item with one column `i`, counting from 1, that the database makes row by row."""
         if self.kind == "postgres":
@@ -62,16 +77,16 @@ class Lab:
         if self.kind == "sqlite":
             counting = f"select 1 i union all select i + 1 from c where i < {rows}"
             return f"(with recursive c(i) as ({counting}) select i from c) {alias}"
-        if self.database == "mysql":
+        if self.is_mariadb:
             return f"(select seq as i from seq_1_to_{rows}) {alias}"
         return f"({self._counted(rows)}) {alias}"
 
     def _counted(self, rows: int) -> str:
         """Numbers from the product of their digits, which is never held as a whole."""
-        whole = "bigint" if self.database == "mssql" else "number(18)"
+        whole = {"mssql": "bigint", "mysql": "signed"}.get(self.database, "number(18)")
         digits = range(len(str(rows - 1)))
         number = " + ".join(f"{10**n} * cast(d{n}.x as {whole})" for n in digits)
-        ten = ", ".join(f"({x})" for x in range(10))
+        ten = ", ".join(f"{'row' if self.database == 'mysql' else ''}({x})" for x in range(10))
         product = " cross join ".join(f"(values {ten}) d{n} (x)" for n in digits)
         return f"select cast(1 + {number} as {whole}) as i from {product} where 1 + {number} <= {rows}"
 
@@ -101,6 +116,26 @@ class Lab:
             "oracle": f"rpad('x', {length}, 'x')",
         }
         return forms.get(self.database, f"repeat('x', {length})")
+
+    def quote_name(self, name: str) -> str:
+        """A column name that is kept as it stands."""
+        mark = "`" if self.database == "mysql" else '"'
+        return mark + name.replace(mark, mark * 2) + mark
+
+    def missing_types(self, declared: Iterable[str]) -> list[str]:
+        """Those that this version of a server from elsewhere does not have; ours have all of them."""
+        if self.server is None or self.server.process is not None:
+            return []
+        return [kind for kind in sorted(declared) if not self._has_type(kind)]
+
+    def _has_type(self, declared: str) -> bool:
+        self.execute("drop table if exists probe")
+        try:
+            self.execute(f"create table probe (c {declared})")
+        except Exception:  # noqa: BLE001 whatever the driver says of a type that it never heard of
+            return False
+        self.execute("drop table probe")
+        return True
 
     def not_in(self, database: str, why: str) -> None:
         """Skip where the database cannot be asked for this."""

@@ -10,13 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from include.etl.engines.base import Query
 from include.etl.errors import ConfigurationError, DataError
 from tests.contract.engines.lab import Lab
-
-US, UTC_US = pa.timestamp("us"), pa.timestamp("us", "UTC")
-TEXT = "'it''s \"q\", a\\b \n\r\n; \t NULL \\N \\. 🏥 é'"
-TEXT_VALUE = 'it\'s "q", a\\b \n\r\n; \t NULL \\N \\. 🏥 é'
-MOMENT = datetime(2024, 2, 29, 23, 59, 59, 123456)
+from tests.contract.engines.type_cases import MOMENT, MSSQL, ORACLE, TEXT, TEXT_VALUE, US, UTC_US
 
 # declared type, SQL of a value, Arrow type, value
 POSTGRES: list[tuple[str, str, pa.DataType, Any]] = [
@@ -75,7 +72,7 @@ MYSQL: list[tuple[str, str, pa.DataType, Any]] = [
     ("time(3)", "'-838:59:59'", pa.string(), "-838:59:59.000"),
     ("datetime(6)", "'2024-02-29 23:59:59.123456'", US, MOMENT),
     ("timestamp(6)", "'2024-02-29 23:59:59.123456'", UTC_US, MOMENT.replace(tzinfo=UTC)),
-    ("json", "'{\"a\":  1.0}'", pa.string(), '{"a":  1.0}'),
+    ("json", "'{\"a\": 1.0}'", pa.string(), '{"a": 1.0}'),
     ("enum('x','y')", "'y'", pa.string(), "y"),
     ("set('x','y')", "'x,y'", pa.string(), "x,y"),
     ("uuid", "'00000000-0000-0000-0000-00000000abcd'", pa.string(), "00000000-0000-0000-0000-00000000abcd"),
@@ -102,77 +99,6 @@ SQLITE: list[tuple[str, str, pa.DataType, Any]] = [
     ("", "9223372036854775807", pa.int64(), 9223372036854775807),
     ("", "0.5", pa.float64(), 0.5),
     ("numeric", "'abc'", pa.string(), "abc"),
-]
-MSSQL: list[tuple[str, str, pa.DataType, Any]] = [
-    ("bit", "1", pa.bool_(), True),
-    ("tinyint", "255", pa.uint8(), 255),
-    ("smallint", "-32768", pa.int16(), -32768),
-    ("int", "2147483647", pa.int32(), 2147483647),
-    ("bigint", "-9223372036854775808", pa.int64(), -9223372036854775808),
-    ("real", "16777215", pa.float32(), 16777215.0),
-    ("float", "0.1", pa.float64(), 0.1),
-    ("decimal(15,2)", "12.30", pa.decimal128(15, 2), Decimal("12.30")),
-    ("decimal(38,10)", "9" * 28 + "." + "9" * 10, pa.decimal128(38, 10), Decimal("9" * 28 + "." + "9" * 10)),
-    ("money", "-922337203685477.5808", pa.decimal128(19, 4), Decimal("-922337203685477.5808")),
-    ("smallmoney", "214748.3647", pa.decimal128(10, 4), Decimal("214748.3647")),
-    ("nvarchar(200)", "N" + TEXT, pa.string(), TEXT_VALUE),
-    ("nvarchar(max)", "N'🏥'", pa.string(), "🏥"),
-    ("char(3)", "'a'", pa.string(), "a  "),
-    ("varbinary(9)", "0x00ff0a", pa.binary(), b"\x00\xff\n"),
-    ("varbinary(max)", "0x", pa.binary(), b""),
-    ("date", "'0001-01-01'", pa.date32(), date(1, 1, 1)),
-    ("time(6)", "'23:59:59.999999'", pa.time64("us"), time(23, 59, 59, 999999)),
-    ("datetime", "'2024-02-29T23:59:59.123'", US, MOMENT.replace(microsecond=123000)),
-    ("smalldatetime", "'2024-02-29T23:59:00'", US, MOMENT.replace(second=0, microsecond=0)),
-    ("datetime2(6)", "'2024-02-29T23:59:59.123456'", US, MOMENT),
-    ("datetime2(6)", "'9999-12-31T23:59:59.999999'", US, datetime(9999, 12, 31, 23, 59, 59, 999999)),
-    (
-        "datetimeoffset(7)",
-        "'2024-02-29T23:59:59.1234567+05:30'",
-        pa.string(),
-        "2024-02-29T23:59:59.1234567+05:30",
-    ),
-    (
-        "uniqueidentifier",
-        "'00000000-0000-0000-0000-00000000abcd'",
-        pa.string(),
-        "00000000-0000-0000-0000-00000000ABCD",
-    ),
-    ("xml", "'<a>1</a>'", pa.string(), "<a>1</a>"),
-    ("sql_variant", "cast(12.30 as decimal(9,2))", pa.string(), "decimal:12.30"),
-]
-ORACLE: list[tuple[str, str, pa.DataType, Any]] = [
-    ("number(18)", "-999999999999999999", pa.int64(), -999999999999999999),
-    ("number(19)", "9223372036854775807", pa.decimal128(19, 0), Decimal(9223372036854775807)),
-    ("number(15,2)", "12.30", pa.decimal128(15, 2), Decimal("12.30")),
-    ("number(38,10)", "9" * 28 + "." + "9" * 10, pa.decimal128(38, 10), Decimal("9" * 28 + "." + "9" * 10)),
-    ("number(3,-2)", "12345", pa.int64(), 12300),
-    ("number(2,4)", "0.0012", pa.decimal128(4, 4), Decimal("0.0012")),
-    (
-        "number",
-        "123456789.0000000000000000000000000001",
-        pa.string(),
-        "123456789.0000000000000000000000000001",
-    ),
-    ("float", "0.5", pa.string(), ".5"),
-    ("binary_float", "16777215", pa.float32(), 16777215.0),
-    ("binary_double", "0.1d", pa.float64(), 0.1),
-    ("boolean", "true", pa.bool_(), True),
-    ("varchar2(400)", TEXT, pa.string(), TEXT_VALUE),
-    ("char(3)", "'a'", pa.string(), "a  "),
-    ("clob", "'🏥'", pa.string(), "🏥"),
-    ("raw(9)", "hextoraw('00ff0a')", pa.binary(), b"\x00\xff\n"),
-    ("blob", "hextoraw('00ff0a')", pa.binary(), b"\x00\xff\n"),
-    ("date", "date'0001-01-01'", pa.timestamp("s"), datetime(1, 1, 1)),
-    ("timestamp(6)", "timestamp'2024-02-29 23:59:59.123456'", US, MOMENT),
-    (
-        "timestamp(6) with time zone",
-        "timestamp'2024-02-29 23:59:59.123456 +05:30'",
-        UTC_US,
-        datetime(2024, 2, 29, 18, 29, 59, 123456, UTC),
-    ),
-    ("interval day to second", "interval '1 02:03:04.5' day to second", pa.string(), "+01 02:03:04.500000"),
-    ("interval year to month", "interval '1-2' year to month", pa.string(), "+01-02"),
 ]
 CASES = {
     "postgres": POSTGRES,
@@ -213,8 +139,15 @@ UNFIT = {
     ],
 }
 UNFIT["mysql-mysqlclient"] = UNFIT["mysql-pymysql"]
-UNFIT["mssql-mssql-python"] = UNFIT["mssql-pymssql"] = [("datetime2(7)", "'9999-12-31T23:59:59.9999999'")]
-UNFIT["oracle"] = [("timestamp(9)", "timestamp'9999-12-31 23:59:59.999999999'")]
+UNFIT["mssql-mssql-python"] = UNFIT["mssql-pymssql"] = [
+    ("datetime2(7)", "'9999-12-31T23:59:59.9999999'"),
+    ("datetime2(7)", "'0001-01-01T00:00:00'"),
+]
+UNFIT["oracle"] = [
+    ("timestamp(9)", "timestamp'9999-12-31 23:59:59.999999999'"),
+    ("date", "date'-0044-03-15'"),
+    ("timestamp(6)", "timestamp'-0044-03-15 00:00:00'"),
+]
 
 
 @pytest.fixture
@@ -226,7 +159,9 @@ def table(lab: Lab) -> Any:
 
 
 def test_every_type_comes_out_exactly_beside_its_null(lab: Lab, table: str) -> None:
-    cases = CASES[lab.kind]
+    """Types that this version of a server does not have are left out, and said at the end."""
+    missing = lab.missing_types({declared for declared, *_ in CASES[lab.kind]})
+    cases = [case for case in CASES[lab.kind] if case[0] not in missing]
     columns = ", ".join(f"c{n} {declared} null" for n, (declared, *_) in enumerate(cases))
     lab.execute(f"create table {table} ({columns})")
     lab.execute(f"insert into {table} values ({', '.join(sql for _, sql, *_ in cases)})")
@@ -235,16 +170,18 @@ def test_every_type_comes_out_exactly_beside_its_null(lab: Lab, table: str) -> N
     wanted = [(declared, kind) for declared, _, kind, _ in cases]
     assert [(declared, kind) for (declared, _), kind in zip(wanted, read.schema.types, strict=True)] == wanted
     first, second = sorted(read.to_pylist(), key=lambda row: row["c0"] is None)
-    assert list(first.values()) == [value for *_, value in cases]
+    came = [(declared, value) for (declared, *_), value in zip(cases, first.values(), strict=True)]
+    assert came == [(declared, value) for declared, *_, value in cases]
     assert set(second.values()) == {None}
+    if missing:
+        pytest.skip(f"all others came out exactly; NOT TESTED, since this server lacks them: {', '.join(missing)}")
 
 
 def test_a_value_that_does_not_fit_is_an_error_that_names_the_column_and_not_the_value(lab: Lab, table: str) -> None:
-    lenient = "set statement sql_mode = '' for " if lab.kind.startswith("mysql") else ""
     for declared, sql in UNFIT[lab.kind]:
         lab.execute(f"drop table if exists {table}")
         lab.execute(f"create table {table} (id integer, bad {declared})")
-        lab.execute(f"{lenient}insert into {table} values (1, {sql})")
+        lab.execute_leniently(f"insert into {table} values (1, {sql})")
         with pytest.raises(DataError, match="column 'bad' holds a value that does not fit its type") as raised:
             lab.read(f"select * from {table}")
         assert sql.strip("'") not in str(raised.value)
@@ -252,8 +189,9 @@ def test_a_value_that_does_not_fit_is_an_error_that_names_the_column_and_not_the
 
 
 def test_nan_is_kept(lab: Lab) -> None:
-    if lab.kind == "postgres":  # the others store no NaN
-        assert math.isnan(lab.read("select 'NaN'::float8 as x")["x"][0].as_py())
+    nan = {"postgres": "'NaN'::float8", "oracle": "binary_double_nan"}.get(lab.kind)
+    if nan:  # the others store no NaN
+        assert math.isnan(lab.read(f"select {nan} as x")["x"][0].as_py())
 
 
 def test_null_is_not_the_empty_string_even_in_a_single_column(lab: Lab) -> None:
@@ -303,3 +241,62 @@ def test_sql_server_keeps_the_seventh_digit(lab: Lab, table: str) -> None:
         read = lab.read(f"select a, b from {table} order by a")
         assert read.schema.types == [pa.timestamp("ns"), pa.time64("ns")]
         assert [read[name][0].value for name in ("a", "b")] == [1709251199123456700, 86399123456700]
+
+
+def test_sql_server_s_row_versions_are_eight_bytes_that_grow(lab: Lab, table: str) -> None:
+    if lab.database == "mssql":  # never NULL, and of no value that a test could choose
+        lab.execute(f"create table {table} (a int, v rowversion)")
+        lab.execute(f"insert into {table} (a) values (1), (2)")
+        read = lab.read(f"select a, v from {table}")
+        assert read.schema.types == [pa.int32(), pa.binary()]
+        first, second = sorted(read["v"].to_pylist())
+        assert len(first) == len(second) == 8
+        assert first < second
+
+
+def test_sql_server_s_variants_keep_every_digit_of_a_float(lab: Lab, table: str) -> None:
+    if lab.database == "mssql":  # how many it prints is the server's own affair
+        lab.execute(f"create table {table} (v sql_variant)")
+        lab.execute(f"insert into {table} values (cast(0.1e0 as float))")
+        kind, text = lab.read(f"select v from {table}")["v"][0].as_py().split(":")
+        assert (kind, float(text)) == ("float", 0.1)
+
+
+def test_sql_server_s_shapes_are_refused_with_advice(lab: Lab) -> None:
+    if lab.database == "mssql":
+        missing = lab.missing_types({"geography", "geometry"})
+        for kind in {"geography", "geometry"} - set(missing):
+            with pytest.raises(ConfigurationError, match=rf"'shape' has type '{kind}', which is not read; .*STAsText"):
+                lab.read(f"select cast(null as {kind}) as shape")
+            assert lab.read(f"select cast(null as {kind}).STAsText() as shape")["shape"].to_pylist() == [None]
+        if missing:
+            pytest.skip(f"NOT TESTED, since this server lacks them: {', '.join(missing)}")
+
+
+def test_oracle_keeps_the_ninth_digit(lab: Lab, table: str) -> None:
+    if lab.kind == "oracle":  # Python's own times have no such digit
+        lab.execute(f"create table {table} (a timestamp(9), b timestamp(9) with time zone)")
+        moment = "timestamp'2024-02-29 23:59:59.123456789"
+        lab.execute(f"insert into {table} values ({moment}', {moment} +05:30')")
+        read = lab.read(f"select a, b from {table}")
+        assert read.schema.types == [pa.timestamp("ns"), pa.timestamp("ns", "UTC")]
+        assert [read[name][0].value for name in ("a", "b")] == [1709251199123456789, 1709231399123456789]
+
+
+def test_oracle_keeps_the_empty_string_as_null(lab: Lab, table: str) -> None:
+    if lab.kind == "oracle":
+        lab.execute(f"create table {table} (v varchar2(9), n nvarchar2(9))")
+        lab.execute(f"insert into {table} values ('', n'')")
+        assert lab.read(f"select v, n from {table}").to_pylist() == [{"v": None, "n": None}]
+
+
+def test_names_with_spaces_quotes_and_capitals_are_kept(lab: Lab, table: str) -> None:
+    names = ["Visit Id", "größe", "a'b", "a.b", "%s :n"]
+    columns = [lab.quote_name(name) for name in names]
+    naive = lab.declared("naive")
+    lab.execute(f"create table {table} ({', '.join(f'{column} {naive} null' for column in columns)})")
+    with lab.engine().session() as session:
+        assert session.schema(Query(f"select * from {table}")).names == names
+        (schema, batches) = session.stream(Query(f"select {', '.join(columns)} from {table}"))
+        assert schema.names == names
+        assert sum(batch.num_rows for batch in batches) == 0

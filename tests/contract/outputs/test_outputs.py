@@ -97,6 +97,12 @@ COLUMNS: dict[str, pa.Array] = {
     "timestamp[ms]": pa.array([datetime(2024, 1, 1, 0, 0, 0, 5000), YEAR_1, None], pa.timestamp("ms")),
     "timestamp[ns]": pa.array([0, -1, 10**18 + 1, -9_223_372_036 * 10**9, 2**63 - 1, None], pa.timestamp("ns")),
     "timestamp[ns, UTC]": pa.array([0, -1, 2**63 - 1, None], pa.timestamp("ns", "UTC")),
+    "timestamp[s, UTC]": pa.array([0, -1, None], pa.timestamp("s", "UTC")),
+    "time32[ms]": pa.array([1, 86_399_999, None], pa.time32("ms")),
+    "date64": pa.array([0, -86_400_000, 253_402_214_400_000, None], pa.date64()),
+    "large_binary": pa.array([b"", b"\x00\xff", None], pa.large_binary()),
+    "decimal32(9, 2)": pa.array([Decimal("-9999999.99"), Decimal("0.01"), None], pa.decimal32(9, 2)),
+    "decimal64(18, 0)": pa.array([Decimal("-" + "9" * 18), None], pa.decimal64(18, 0)),
     "null": pa.nulls(3),
 }  # fmt: skip
 
@@ -208,6 +214,16 @@ def test_a_type_that_the_format_lacks_is_refused_before_a_file_appears(output: O
     with pytest.raises(DataError, match=r"'stay' \(month_day_nano_interval\).*cast it to text"):
         write(output, table, tmp_path / "file")
     assert not (tmp_path / "file").exists()
+
+
+def test_a_decimal_of_negative_scale_comes_back_or_is_refused_by_name(output: Output, tmp_path: Path) -> None:
+    table = pa.table({"fee": pa.array([Decimal(12300), Decimal(-100), None], pa.decimal128(5, -2))})
+    if output.extension == "parquet":
+        with pytest.raises(DataError, match=r"'fee' \(decimal128\(5, -2\)\): Parquet cannot hold this type; cast it"):
+            write(output, table, tmp_path / "file")
+        assert not (tmp_path / "file").exists()
+    else:
+        assert_comes_back(output, table, tmp_path / "file")
 
 
 def test_a_file_that_exists_is_not_touched(output: Output, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ class FakeServer:
         self.fail: dict[str, Answer] = {}
         self.on_fetch: Answer = lambda: None
         self.snapshot = (1, 0)
+        self.answers: dict[str, list[tuple[Any, ...]]] = {}
         self.open_transactions = 1
         self.released = threading.Event()
         self.cancelled = self.ended = self.closed = 0
@@ -78,6 +79,8 @@ class FakeCursor:
             self.small = [self.server.snapshot]
         elif "@@trancount" in sql:
             self.small = [(self.server.open_transactions,)]
+        elif answered := [rows for key, rows in self.server.answers.items() if key in sql]:
+            self.small = answered[0]
         else:
             self.description = [
                 (name,) for name in self.server.names or [column[0] for column in self.server.described]

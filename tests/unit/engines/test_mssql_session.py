@@ -92,7 +92,7 @@ def test_what_a_session_sends(kind: str, monkeypatch: pytest.MonkeyPatch) -> Non
         assert pa.Table.from_batches(stream.batches)["id"].to_pylist() == [1, None]
     query = "select id from t where at >= cast('2024-01-02T00:00:00' as datetime2(7)) order by id"
     assert server.sent == [
-        "set nocount on; set lock_timeout 30000",
+        "set nocount on; set lock_timeout 30000; set context_info 0x6D6F682D65746C",
         "select snapshot_isolation_state, is_read_committed_snapshot_on from sys.databases where database_id = db_id()",
         "set transaction isolation level snapshot",
         "begin transaction",
@@ -278,6 +278,16 @@ def test_a_lost_line_is_a_plain_runtime_error_of_the_driver_and_worth_a_retry(mo
         list(session.stream(Query("select id from t")).batches)
 
 
+@needs_mssql_python
+def test_a_state_that_the_driver_has_no_words_for_is_told_by_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mssql_python.exceptions import raise_exception
+
+    server = fake("mssql-python", monkeypatch, [ID], [])
+    server.on_fetch = lambda: raise_exception("IMC06", "[Microsoft][ODBC Driver 18]The connection is broken")
+    with engine().session() as session, pytest.raises(TransientError, match=r"lost \(SQLSTATE IMC06\)"):
+        list(session.stream(Query("select id from t")).batches)
+
+
 def test_an_early_end_stops_the_query(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     many = [ONE] * 9 if kind == "mssql-python" else [(1,)] * 90
     server = fake(kind, monkeypatch, [ID], many)
@@ -367,3 +377,16 @@ def test_without_mssql_python_or_its_driver_pymssql_reads(
     with engine().session():
         pass
     assert "reads with pymssql" in caplog.text
+
+
+def test_statistics_come_from_the_catalogue(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = fake(kind, monkeypatch, [ID], [])
+    server.answers = {
+        "sys.partitions": [(1000,)],
+        "sys.index_columns": [("id",)],
+        "type_name": [("int", 0)],
+        "dm_db_stats_histogram": [("1", 0.0, 1.0), ("1000", 998.0, 1.0)],
+    }
+    with engine().session() as session:
+        found = session.statistics("dbo.t", "id")
+    assert (found.rows, [step.value for step in found.steps], found.leading) == (1000, [1, 1000], {"id"})

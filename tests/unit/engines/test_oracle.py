@@ -50,6 +50,8 @@ class FakeConnection:
         self.on_parse: Any = lambda _: None
         self.on_fetch: Any = lambda: None
         self.protocol = "tcp"
+        self.current_schema: str | None = None
+        self.answers: dict[str, list[tuple[Any, ...]] | Exception] = {}
         self.cancelled = threading.Event()
         self.closed = False
 
@@ -84,8 +86,14 @@ class FakeCursor:
         self.connection.sent.append(f"parse {sql}")
         self.connection.on_parse(sql)
 
-    def execute(self, sql: str) -> None:
+    def execute(self, sql: str, values: Any = None) -> None:
         self.connection.sent.append(sql)
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        answer = next((rows for key, rows in self.connection.answers.items() if key in self.connection.sent[-1]), [])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def fetchone(self) -> tuple[str]:
         return (self.connection.protocol,)
@@ -212,6 +220,50 @@ def test_what_a_session_sends(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: Any = fake
     assert (len(seen.module), len(seen.action), seen.call_timeout) == (48, 32, 60_000)
     assert engine().label.startswith(seen.client_identifier)
+
+
+@pytest.mark.parametrize(
+    ("extra", "service", "current"),
+    [({}, "clinic", None), ({"service_name": "pdb"}, "pdb", "clinic"), ({"sid": "X"}, None, None)],
+)
+def test_the_schema_is_the_service_or_the_current_schema_and_never_both(
+    monkeypatch: pytest.MonkeyPatch, extra: dict[str, str], service: str | None, current: str | None
+) -> None:
+    fake: Any = opened(monkeypatch)
+    given = {"conn_type": "oracle", "host": "h", "schema": "clinic", "login": "reader", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_CLINIC", json.dumps(given))
+    with engine().session():
+        pass
+    assert f"SERVICE_NAME={service}" in fake.asked["dsn"] if service else "SID=X" in fake.asked["dsn"]
+    assert fake.current_schema == current
+
+
+@pytest.mark.parametrize(
+    ("problem", "named"),
+    [
+        (ValueError("year -43 is out of range"), "'BORN' or 'SEEN'"),
+        (UnicodeDecodeError("utf-16-be", b"patient", 0, 1, "illegal encoding"), "'NAME'"),
+    ],
+)
+def test_a_value_that_python_cannot_hold_is_refused_without_it(
+    monkeypatch: pytest.MonkeyPatch, problem: Exception, named: str
+) -> None:
+    columns = [
+        column("BORN", oracledb.DB_TYPE_DATE),
+        column("NAME", oracledb.DB_TYPE_NVARCHAR),
+        column("SEEN", oracledb.DB_TYPE_TIMESTAMP, 0, 6),
+        column("EXACT", oracledb.DB_TYPE_NUMBER, 5),
+    ]
+    fake = opened(monkeypatch, columns, [pa.table({"BORN": [1]})])
+
+    def fail() -> None:
+        raise problem
+
+    fake.on_fetch = fail
+    with engine().session() as session, pytest.raises(DataError, match=f"column {named} holds a value") as raised:
+        list(session.stream(Query("select * from t")).batches)
+    assert "-43" not in str(raised.value)
+    assert raised.value.__cause__ is None
 
 
 def test_batches_are_bounded_by_what_a_row_can_weigh(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -382,3 +434,17 @@ def test_decimals_keep_their_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     with engine().session() as session:
         (batch,) = session.stream(Query("select a from t")).batches
     assert batch["A"].to_pylist() == [Decimal("1.50")] * 2
+
+
+def test_statistics_come_from_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = opened(monkeypatch)
+    fake.answers = {
+        "all_tab_statistics": [(1000,)],
+        "all_ind_columns": [("ID",)],
+        "all_tab_columns": [("NUMBER", 0)],
+        "all_tab_histograms": [("1", 0, 0), ("1000", 1, 0)],
+    }
+    with engine().session() as session:
+        found = session.statistics("CLINIC.T", "ID")
+        assert session.consistency == "session"
+    assert (found.rows, [step.value for step in found.steps], found.leading) == (1000, [1, 1000], {"ID"})

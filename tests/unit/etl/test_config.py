@@ -155,3 +155,35 @@ def test_every_field_is_described() -> None:
             assert field.get("description"), f"{name}.{key}"
     assert issubclass(Source, BaseModel)
     assert json.dumps(schema)
+
+
+def test_split_by_the_cursor_needs_a_next_run_and_a_key(tmp_path: Path) -> None:
+    """A row that is updated between two slices moves to another one."""
+    split = SMALLEST + "split: {column: updated_at}\n"
+    (tmp_path / "visits.yaml").write_text(split)
+    assert load_source("visits", tmp_path).split
+    for change in (
+        ('incremental: "0 2 * * *", ', ""),
+        ("primary_key: [visit_id]\ncursor: {column: updated_at, lookback: 1h}", "cursor: {column: updated_at}"),
+    ):
+        assert "`split.column` is the cursor" in error_of(tmp_path, split.replace(*change))
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("load: merge", "`load: merge` needs `primary_key`"),
+        ("deletes: mark", "`deletes: mark` needs `primary_key`"),
+        ("max_deletes: 110%", "allowed: a percentage from 0% to 100%"),
+        ("max_deletes: 10", "allowed: a percentage"),
+        ("schema_changes: ignore", "'evolve', 'warn' or 'fail'"),
+    ],
+)
+def test_keys_about_updates_deletes_and_columns(tmp_path: Path, line: str, complaint: str) -> None:
+    keyless = SMALLEST.replace("primary_key: [visit_id]\n", "").replace(", lookback: 1h", "")
+    assert complaint in error_of(tmp_path, f"{keyless}{line}\n")
+
+
+def test_percentages_are_shares(tmp_path: Path) -> None:
+    (tmp_path / "visits.yaml").write_text(SMALLEST + "deletes: mark\nload: merge\nmax_deletes: 0.5%\n")
+    assert load_source("visits", tmp_path).max_deletes == 0.005

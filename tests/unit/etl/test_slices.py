@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from datetime import date
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from include.etl import slices
 from include.etl.engines import engine_class
-from include.etl.engines.base import Query, Statistics
+from include.etl.engines.base import Query, Statistics, Step
 from tests.servers import DatabaseServer
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -32,14 +33,22 @@ def rows_per_slice(keys: list[Any], parts: list[slices.Bounds], kind: str) -> li
     return found
 
 
+def even(bounds: list[Any]) -> list[Step]:
+    """A histogram with as many rows between each two values."""
+    return [Step(bound, between=float(number > 0)) for number, bound in enumerate(bounds)]
+
+
 @settings(max_examples=80)
 @given(
     keys=st.lists(st.one_of(st.none(), INT64, st.integers(-3, 3))),
-    bounds=st.lists(INT64, min_size=0, max_size=12),
+    bounds=st.lists(st.tuples(INT64, st.floats(0, 1), st.floats(0, 1)), max_size=12, unique_by=lambda bound: bound[0]),
+    missing=st.floats(0, 1),
     rows=st.integers(0, 500),
 )
-def test_every_row_with_a_number_is_in_exactly_one_slice(keys: list[Any], bounds: list[int], rows: int) -> None:
-    parts = slices.cut("k", Statistics(rows, sorted(bounds)), 10)
+def test_every_row_with_a_number_is_in_exactly_one_slice(
+    keys: list[Any], bounds: list[tuple[int, float, float]], missing: float, rows: int
+) -> None:
+    parts = slices.cut("k", Statistics(rows, [Step(*bound) for bound in sorted(bounds)], missing), 10)
     found = rows_per_slice(keys, parts, "BIGINT")
     assert sorted(number for part in found for number in part) == list(range(len(keys)))
 
@@ -51,21 +60,61 @@ def test_every_row_with_text_is_in_exactly_one_slice(keys: list[Any], bounds: li
     edges = sorted(
         {bound.replace("\0", "") for bound in bounds}, key=lambda text: text.encode("utf-8", "surrogatepass")
     )
-    parts = slices.cut("k", Statistics(100, edges), 10)
+    parts = slices.cut("k", Statistics(100, even(edges)), 10)
     found = rows_per_slice(keys, parts, "TEXT")
     assert sorted(number for part in found for number in part) == list(range(len(keys)))
 
 
+def ends(parts: list[slices.Bounds]) -> list[str | None]:
+    return [part.end for part in parts[:-1]]
+
+
 def test_slices_are_as_many_as_the_rows_ask_for() -> None:
-    assert len(slices.cut("k", Statistics(100, (1, 1_000_000)), 10)) == 10
-    assert len(slices.cut("k", Statistics(100, list(range(0, 1000, 10))), 30)) == 4
-    assert len(slices.cut("k", Statistics(10**9, (0, 10**12)), 1000)) == slices.MOST
-    assert slices.cut("k", Statistics(100, [date(2024, 1, day) for day in range(1, 20)]), 50)[1].start == "2024-01-10"
+    assert ends(slices.cut("k", Statistics(100, even([0, 1000])), 10)) == [str(n * 100) for n in range(1, 10)]
+    assert len(slices.cut("k", Statistics(100, even(list(range(0, 1000, 10)))), 30)) == 4
+    assert len(slices.cut("k", Statistics(10**9, even([0, 10**12])), 1000)) == slices.MOST
+    days = even([date(2024, 1, day) for day in range(1, 20)])
+    assert ends(slices.cut("k", Statistics(100, days), 50)) == ["2024-01-10"]
+    cents = even([Decimal("0.01"), Decimal("1.01")])
+    assert ends(slices.cut("k", Statistics(100, cents), 50)) == ["0.51"]
+    moments = even([datetime(2024, 1, 1, 0, 0, 0, 5), datetime(2024, 1, 3)])
+    assert ends(slices.cut("k", Statistics(100, moments), 50)) == ["2024-01-02T00:00:00"]
+
+
+def test_rows_without_a_value_count_as_the_lowest() -> None:
+    parts = slices.cut("k", Statistics(100, even([0, 10]), missing=9.0), 5)
+    assert ends(parts) == ["0", "5"]
+    assert ends(slices.cut("k", Statistics(100, even([0, 10])), 50)) == ["5"]
+
+
+def test_a_frequent_value_begins_one_slice() -> None:
+    steps = [Step(0), Step(5, between=5.0, at=90.0), Step(10, between=5.0)]
+    assert ends(slices.cut("k", Statistics(100, steps), 10)) == ["5"]
+    assert ends(slices.cut("k", Statistics(100, steps), 3)) == ["3", "5", "8"]
+
+
+def test_a_window_is_cut_by_its_own_rows() -> None:
+    """The first ten days have a row each, the others a hundred each; the window takes five of each."""
+    first, middle, last = date(2024, 1, 1), date(2024, 1, 11), date(2024, 1, 21)
+    statistics = Statistics(1010, [Step(first), Step(middle, between=10.0), Step(last, between=1000.0)])
+    low, high = date(2024, 1, 6), date(2024, 1, 16)
+    assert ends(slices.cut("k", statistics, 101, low, high)) == [f"2024-01-{day}" for day in (12, 13, 14, 15)]
+    assert slices.cut("k", statistics, 101, first, middle) == [slices.Bounds()]
+    assert slices.cut("k", statistics, 101, last, date(2025, 1, 1)) == [slices.Bounds()]
+    assert len(slices.cut("k", statistics, 101, None, last)) == 10
 
 
 @pytest.mark.parametrize(
     "statistics",
-    [Statistics(), Statistics(100, ()), Statistics(None, (1, 9)), Statistics(5, (1, 9)), Statistics(99, (b"a", b"b"))],
+    [
+        Statistics(),
+        Statistics(100, ()),
+        Statistics(None, even([1, 9])),
+        Statistics(5, even([1, 9])),
+        Statistics(99, even([b"a", b"b"])),
+        Statistics(99, even([1])),
+        Statistics(99, [Step(1), Step(9)]),
+    ],
 )
 def test_no_ground_to_cut_on_gives_one_slice(statistics: Statistics) -> None:
     assert slices.cut("k", statistics, 10) == [slices.Bounds()]

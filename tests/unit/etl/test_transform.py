@@ -47,7 +47,7 @@ def transformed(folder: Path, tables: list[pa.Table], **changes: Any) -> pa.Tabl
     parts = [f"raw/visits/{number}.parquet" for number in range(len(tables))]
     rows = sum(table.num_rows for table in tables)
     handed = Extracted(slice=Slice(), parts=parts, rows=rows, bytes=0, query_hash="", extracted_at=NOW)
-    result = transform(run, Plan(run_id="run", window=Window(mode="full", end=NOW), bound=""), [handed])
+    result = transform(run, Plan(run_id="run", window=Window(mode="full", end=NOW)), [handed])
     table = pq.read_table(storage.absolute(result.parts[0]))
     assert rows == table.num_rows + sum(result.removed.values())
     return table

@@ -15,6 +15,8 @@ from include.etl.outputs import open_output
 
 PAGE = Path(__file__).parents[3] / "docs" / "outputs.md"
 AT = datetime(2024, 2, 29, 8, 30, 15)
+FINE = 1_709_195_415_000_000_100
+"""The same moment and 100 ns, in nanoseconds since 1970."""
 KINDS = {"n": "number", "s": "text", "d": "date", "b": "boolean"}
 VALUES = {
     "int64": pa.array([42]),
@@ -23,6 +25,7 @@ VALUES = {
     "decimal128(10, 2)": pa.array([Decimal("1.50")], pa.decimal128(10, 2)),
     "decimal128(38, 10)": pa.array([Decimal("1E-10")], pa.decimal128(38, 10)),
     "decimal128(38, 0), from 16 digits on": pa.array([Decimal("9" * 38)], pa.decimal128(38, 0)),
+    "float": pa.array([0.1], pa.float32()),
     "double": pa.array([0.1]),
     "double, not a number": pa.array([float("nan")]),
     "double, infinite": pa.array([float("-inf")]),
@@ -36,9 +39,14 @@ VALUES = {
     "date32": pa.array([AT.date()]),
     "date32, before March 1900": pa.array([date(1900, 2, 28)]),
     "time64[us]": pa.array([time(8, 30, 15)]),
+    "time64[ns]": pa.array([time(8, 30, 15)], pa.time64("ns")),
+    "timestamp[s]": pa.array([AT], pa.timestamp("s")),
     "timestamp[us]": pa.array([AT]),
     "timestamp[us], finer than milliseconds": pa.array([AT.replace(microsecond=1)]),
+    "timestamp[ns]": pa.array([AT], pa.timestamp("ns")),
+    "timestamp[ns], finer than milliseconds": pa.array([FINE], pa.timestamp("ns")),
     "timestamp[us, UTC]": pa.array([AT], pa.timestamp("us", "UTC")),
+    "timestamp[ns, UTC]": pa.array([AT], pa.timestamp("ns", "UTC")),
     "NULL": pa.array([None], pa.int64()),
 }
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from include.etl.handover import Window
+from include.etl.handover import Bound, Window
 from include.etl.records.manifest import Manifest, PublishedFile, Rows
 from scripts.demo_screen import Outcome, Screen, headline, print_outcomes
 
@@ -18,7 +18,7 @@ def outcome(folder: Path, window: Window, published: int, removed: dict[str, int
     publication = Manifest(
         source="visits",
         window=window,
-        bound="start of the run",
+        bound=Bound(),
         dag_id="visits",
         run_id="manual",
         query_hash="",

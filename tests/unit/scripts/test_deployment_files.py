@@ -12,6 +12,7 @@ from include.etl.sources import load_sources
 from scripts.demo import CONNECTIONS
 from scripts.local_airflow import ROOT
 from scripts.sync_pools import SLOTS
+from tests import servers
 
 SOURCES = [source for source in load_sources(ROOT / "include" / "sources") if isinstance(source, Source)]
 
@@ -70,3 +71,46 @@ def test_the_image_is_of_the_locked_airflow() -> None:
     assert image
     assert f"apache-airflow=={image[1]}\n" in (ROOT / "requirements.txt").read_text()
     assert image[2] in ("3.11", "3.12", "3.13")
+
+
+OFFICIAL = ("postgres:", "mysql:", "mariadb:", "mcr.microsoft.com/mssql/server:", "container-registry.oracle.com/")
+DATABASES = {"POSTGRES": "postgres", "MYSQL": "mysql", "MARIADB": "mysql", "MSSQL": "mssql", "ORACLE": "oracle"}
+
+
+def test_databases_of_the_contract_suite_start_only_when_it_does(compose) -> None:
+    tested = {name: service for name, service in compose["services"].items() if service.get("profiles") == ["test"]}
+    assert set(tested) == {"tests", *(f"test-{name.lower()}" for name in DATABASES)}
+    assert set(tested.pop("tests")["depends_on"]) == set(tested)
+    assert all(service["image"].startswith(OFFICIAL) for service in tested.values())
+    assert not any("ports" in service or "volumes" in service for service in tested.values())
+    waits = [service.get("depends_on") for name, service in compose["services"].items() if name != "tests"]
+    assert "test-" not in str(waits)
+
+
+@pytest.mark.parametrize("name", DATABASES)
+def test_the_suite_is_given_every_database_as_it_was_set_up(name: str, compose) -> None:
+    services = compose["services"]
+    runner, database = services["tests"], services[f"test-{name.lower()}"]
+    given = servers._from_uri(DATABASES[name], runner["environment"][f"TEST_{name}_URI"], 0)
+    assert given.host == f"test-{name.lower()}"
+    assert given.password in database["environment"].values()
+    assert runner["depends_on"][given.host] == {"condition": "service_healthy"}
+    assert "healthcheck" in database or name == "ORACLE"  # whose image has one of its own
+    assert f"TEST_{name}_URI" in runner["command"][0] or name != "MARIADB"
+    asked = json.loads(given.airflow_connection)
+    assert asked["extra"] == ({"trust_server_certificate": "yes"} if name == "MSSQL" else {})
+    made = {"POSTGRES": "POSTGRES_DB", "MYSQL": "MYSQL_DATABASE", "MARIADB": "MARIADB_DATABASE"}.get(name)
+    assert made is None or database["environment"][made] == given.database
+
+
+def test_sql_server_accepts_the_password_and_the_suite_can_be_found(compose) -> None:
+    password = compose["services"]["test-mssql"]["environment"]["MSSQL_SA_PASSWORD"]
+    kinds = [any(test(character) for character in password) for test in (str.isupper, str.islower, str.isdigit)]
+    assert len(password) >= 8
+    assert all(kinds)
+    runner = compose["services"]["tests"]
+    mounted = {volume.split(":")[0] for volume in runner["volumes"]}
+    ignored = set((ROOT / ".dockerignore").read_text().split())
+    assert {"./tests", "./docs"} == mounted == {f"./{name}" for name in ("tests", "docs") if name in ignored}
+    for folder in re.findall(r"tests/\S+", runner["command"][0]):
+        assert (ROOT / folder).is_dir()

@@ -81,6 +81,7 @@ def test_dry_run_shows_window_and_sql_and_writes_nothing(command: Command, tmp_p
     done = command("--sources", "right", "--start", "2025-01-03", "--end", "2025-01-06", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert "2025-01-03 00:00:00+00:00 up to 2025-01-06 00:00:00+00:00" in done.stdout
+    assert "-- its end: nothing holds it back" in done.stdout
     assert "SELECT" in done.stdout
     assert ":window_start" in done.stdout
     assert not list(tmp_path.glob("data/**/*.parquet"))

@@ -1,0 +1,95 @@
+"""What SQL Server's catalogue tells of a table; no row of the table is read, but for the ends of an index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from include.etl.engines.base import Statistics, Step, Value
+from include.etl.engines.mssql_sql import quoted, text
+from include.etl.errors import ConfigurationError
+
+# sys.partitions shows the rows to whoever may read the table; sys.dm_db_partition_stats wants VIEW DATABASE STATE too.
+ROWS = """select sum(p.rows) from sys.partitions p join sys.tables t on t.object_id = p.object_id
+where p.object_id = object_id({table}) and p.index_id in (0, 1)"""
+LEADING = """select c.name from sys.indexes i
+join sys.index_columns k on k.object_id = i.object_id and k.index_id = i.index_id and k.key_ordinal = 1
+join sys.columns c on c.object_id = k.object_id and c.column_id = k.column_id
+where i.object_id = object_id({table}) and i.type in (1, 2)
+and i.has_filter = 0 and i.is_disabled = 0 and i.is_hypothetical = 0"""
+KIND = """select type_name(system_type_id), scale from sys.columns
+where object_id = object_id({table}) and name = {column}"""
+# Of several statistics that the column leads, the oldest is that of its first index. Since SQL Server 2016 SP1 CU2.
+STEPS = """select {key}, h.range_rows, h.equal_rows from (
+select min(s.stats_id) as stats_id from sys.stats s
+join sys.stats_columns k on k.object_id = s.object_id and k.stats_id = s.stats_id and k.stats_column_id = 1
+join sys.columns c on c.object_id = k.object_id and c.column_id = k.column_id
+where s.object_id = object_id({table}) and c.name = {column} and s.has_filter = 0
+) f cross apply sys.dm_db_stats_histogram(object_id({table}), f.stats_id) h order by h.step_number"""
+
+
+class _Kind(NamedTuple):
+    """How values of a type become text that keeps them, and what Python makes of it."""
+
+    form: str
+    convert: Callable[[str], Value]
+
+
+def _moment(found: str) -> datetime:
+    return datetime.fromisoformat(found)
+
+
+WHOLE = _Kind("convert(nvarchar(40), cast({0} as bigint))", int)
+EXACT = _Kind("convert(nvarchar(60), cast({0} as decimal(38, {1})))", Decimal)
+LOCAL = _Kind("convert(nvarchar(40), cast({0} as datetime2(6)), 126)", _moment)
+# Text of varchar columns is left out: compared with Unicode text, their index does not serve.
+TEXT = _Kind("cast({0} as nvarchar(4000))", str)
+KINDS = {
+    **dict.fromkeys(("tinyint", "smallint", "int", "bigint"), WHOLE),
+    **dict.fromkeys(("decimal", "numeric", "money", "smallmoney"), EXACT),
+    "date": _Kind("convert(nvarchar(10), cast({0} as date), 23)", date.fromisoformat),
+    **dict.fromkeys(("datetime", "smalldatetime", "datetime2"), LOCAL),
+    "datetimeoffset": _Kind(
+        "convert(nvarchar(40), cast(switchoffset(cast({0} as datetimeoffset(6)), 0) as datetime2(6)), 126)",
+        lambda found: _moment(found).replace(tzinfo=UTC),
+    ),
+    **dict.fromkeys(("nvarchar", "nchar"), TEXT),
+    "uniqueidentifier": _Kind("convert(nvarchar(36), cast({0} as uniqueidentifier))", str),
+}
+
+Ask = Callable[[str], list[tuple[Any, ...]]]
+
+
+def statistics(ask: Ask, table: str, column: str) -> Statistics:
+    """Estimated rows, the column's histogram (or its ends, where it leads an index), and indexed columns.
+
+    What this account may not see is left out; of a view there is nothing.
+    """
+    path = ".".join(quoted(part) for part in table.split("."))
+    place = {"table": text(path), "column": text(column)}
+    ((rows,),) = ask(ROWS.format(**place))
+    if rows is None:
+        return Statistics()
+    leading = frozenset(name for (name,) in ask(LEADING.format(**place)))
+    name, scale = next(iter(ask(KIND.format(**place))), ("", 0))
+    kind = KINDS.get(name)
+    if not rows or kind is None:
+        return Statistics(rows, leading=leading)
+    found = _histogram(ask, STEPS.format(key=kind.form.format("h.range_high_key", scale), **place))
+    if not found and column in leading and kind.convert is not str:
+        # Asked for both ends by one SELECT, the server would read the whole index.
+        ends = (f"(select {end}({quoted(column)}) from {path})" for end in ("min", "max"))
+        ((low, high),) = ask("select " + ", ".join(kind.form.format(end, scale) for end in ends))
+        found = [(low, 0.0, 0.0), (high, 1.0, 0.0)]
+    missing = sum(at for value, _, at in found if value is None)
+    steps = [Step(kind.convert(value), float(between), float(at)) for value, between, at in found if value is not None]
+    return Statistics(rows, steps, float(missing), leading)
+
+
+def _histogram(ask: Ask, sql: str) -> list[tuple[Any, ...]]:
+    try:
+        return ask(sql)
+    except ConfigurationError:  # no such function before SQL Server 2016 SP1 CU2, or not for this account
+        return []

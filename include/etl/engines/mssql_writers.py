@@ -1,0 +1,50 @@
+"""Which transactions of a SQL Server may still write: as its management views list them, of any database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from include.etl.engines.base import Writer, Writers, identified
+
+MARK = "0x6D6F682D65746C"
+"""What a session of this system writes into its context (moh-etl): it rolls back whatever it does."""
+
+# Permissions that a version does not know are NULL, which IN passes over.
+NOW = """select cast(sysutcdatetime() as datetime), case when 1 in (has_perms_by_name(null, null, 'VIEW SERVER STATE'),
+has_perms_by_name(null, null, 'VIEW SERVER PERFORMANCE STATE')) then 1 else 0 end,
+case when databasepropertyex(db_name(), 'Updateability') = 'READ_ONLY' then 1 else 0 end"""
+# 1: reads and writes, 4: distributed; a distributed one whose session has ended has none. Times are the server's local
+# ones, so their age is taken. A state of 6 or 8 has ended.
+TRANSACTIONS = f"""select s.session_id, s.login_name, s.host_name, s.program_name,
+datediff(second, t.transaction_begin_time, sysdatetime())
+from sys.dm_tran_active_transactions as t
+left join sys.dm_tran_session_transactions as st on st.transaction_id = t.transaction_id
+left join sys.dm_exec_requests as r on r.transaction_id = t.transaction_id
+left join sys.dm_exec_sessions as s on s.session_id = coalesce(st.session_id, r.session_id)
+where t.transaction_type in (1, 4) and t.transaction_state not in (6, 8)
+and (s.is_user_process = 1 or (s.session_id is null and t.transaction_type = 4))
+and coalesce(s.session_id, 0) <> @@spid
+and not (s.session_id is not null and s.login_name = original_login()
+and coalesce(substring(s.context_info, 1, 7), 0x) = {MARK})"""
+
+HIDDEN = (
+    "the login may not see other sessions; grant it VIEW SERVER STATE (VIEW SERVER PERFORMANCE STATE from version 2022)"
+)
+SECONDARY = "this database is a read-only replica, and its writers are on the primary"
+
+
+def writers(rows: Callable[[str], list[tuple[Any, ...]]]) -> Writers:
+    """Open transactions of the server: one may write to any of its databases."""
+    ((now, permitted, secondary),) = rows(NOW)
+    moment = now.replace(tzinfo=UTC)
+    if secondary or not permitted:
+        return Writers(moment, unseen=SECONDARY if secondary else HIDDEN)
+    return Writers(moment, [_writer(moment, *row) for row in rows(TRANSACTIONS)])
+
+
+def _writer(now: datetime, number: int | None, login: str, host: str, program: str, age_s: int) -> Writer:
+    session = identified(session_id=number, login=login, host=host, program=program)
+    since = now - timedelta(seconds=int(age_s))
+    return Writer(since, session or "a distributed transaction without session", begun_earlier=number is None)

@@ -1,0 +1,77 @@
+"""How far a window may reach: up to what nothing will be committed before any more.
+
+A transaction stamps a row, and commits it later. Whoever reads in between does not see the row, and must not take the
+time of its stamp for done. So the window ends before the oldest transaction in flight began. One that begins after the
+look at them stamps later; one that has committed before it is seen by what reads afterwards.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+
+from include.etl.config import Cursor, Source
+from include.etl.engines.base import Writer, Writers
+from include.etl.errors import WriterTooOld
+from include.etl.handover import Bound
+
+log = logging.getLogger("etl.plan")
+
+MARGIN = timedelta(seconds=2)
+"""A server lists a transaction a little after it took its time, and some count whole seconds."""
+
+
+def horizon(cursor: Cursor, asked: datetime, writers: Writers) -> Bound:
+    """The end that is safe where `asked` was to be the end; it is never later than that."""
+    skew = cursor.lag or timedelta(0)
+    wait = MARGIN + skew
+    if writers.unseen:
+        wait = writers.usual_lag if cursor.lag is None else cursor.lag
+    reach = writers.now - wait
+    oldest = min(writers.in_flight, key=lambda writer: _since(writer, cursor), default=None)
+    held = min(reach, _since(oldest, cursor) - MARGIN - skew) if oldest else reach
+    too_old = oldest is not None and writers.now - oldest.since > cursor.longest_writer
+    named = oldest if held < reach or too_old else None
+    return Bound(
+        grade="lag" if writers.unseen else "writers seen",
+        asked=asked,
+        safe=min(asked, held.replace(microsecond=0)),
+        lag_s=wait.total_seconds(),
+        unseen=writers.unseen,
+        writer=named.session if named else None,
+        writer_since=named.since if named else None,
+        writer_too_old=too_old,
+    )
+
+
+def _since(writer: Writer, cursor: Cursor) -> datetime:
+    """When it began; where nobody knows, it is taken to have been open for as long as is usual at most."""
+    return writer.since - cursor.longest_writer if writer.begun_earlier else writer.since
+
+
+def conditions(source: Source, bound: Bound) -> dict[str, str]:
+    """What operators are to learn of, though the run goes on. A source's own `cursor.lag` is its decision."""
+    found = {}
+    if bound.unseen and source.cursor and source.cursor.lag is None:
+        found["degraded guarantee"] = (
+            f"transactions in flight cannot be seen, so a row that is committed more than {bound.lag_s:g} s after it "
+            f"was stamped can be missed: {bound.unseen}; or set cursor.lag to how long transactions last"
+        )
+    if bound.writer_too_old and source.cursor:
+        found["long-running writer"] = (
+            f"{bound.writer} has been in a transaction since {bound.writer_since}, longer than cursor.longest_writer "
+            f"= {source.cursor.longest_writer}; what is newer than that is not read before it ends"
+        )
+    for condition, detail in found.items():
+        log.warning("%s: %s: %s", source.source, condition, detail)
+    return found
+
+
+def refuse_too_old(source: Source, bound: Bound) -> None:
+    """Raise WriterTooOld where a transaction has been holding the end back for longer than the source allows."""
+    if bound.writer_too_old and source.cursor:
+        raise WriterTooOld(
+            f"source {source.source!r}: nothing new can be read safely: {bound.writer} has been in a transaction since "
+            f"{bound.writer_since}, longer than cursor.longest_writer = {source.cursor.longest_writer}. Ask the "
+            "database's administrator to end it, or raise that limit if it is a backup or the like"
+        )

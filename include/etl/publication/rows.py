@@ -1,0 +1,150 @@
+"""Rows of published files as DuckDB tables: read, compared, and taken out of their files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from include.etl import cursor as cursors
+from include.etl.config import Source
+from include.etl.duck import count, quote
+from include.etl.errors import ConfigurationError, StorageError
+from include.etl.handover import DELETED_AT, METADATA, Window
+from include.etl.publication import files
+from include.etl.publication.schema import widens
+from include.etl.records.manifest import Manifest, PublishedFile
+
+
+@dataclass(frozen=True)
+class Change:
+    """What happens to a file of another publication: replaced by one with fewer rows, or removed."""
+
+    manifest: Manifest
+    old: PublishedFile
+    new: PublishedFile | None
+
+
+@dataclass
+class NewRows:
+    """The rows that are being published."""
+
+    source: Source
+    window: Window
+    read_at: datetime
+    """When reading began: `_extracted_at` of all the rows."""
+    interim: Path
+    key: list[str]
+    """Published names of the key's columns and of the cursor."""
+    cursor: str | None
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Their columns."""
+        return pq.read_schema(self.interim)
+
+    @property
+    def version(self) -> list[str]:
+        """What makes two rows the same version: key and cursor, or all that the source gave where it has no key."""
+        own = self.key or [name for name in self.schema.names if name not in (*METADATA, DELETED_AT)]
+        return [*own, *([self.cursor] if self.cursor and self.cursor not in own else [])]
+
+    def value(self, moment: datetime | None) -> date | datetime | None:
+        """The moment as a value of the cursor column."""
+        if self.cursor is None or moment is None:
+            return None
+        value = cursors.bound(moment, self.schema.field(self.cursor).type, self.source)
+        assert isinstance(value, date)  # a datetime is a date too
+        return value
+
+    def bound(self, moment: datetime) -> str:
+        """The same as SQL."""
+        value = self.value(moment)
+        kind = (
+            "TIMESTAMPTZ" if getattr(value, "tzinfo", None) else "TIMESTAMP" if isinstance(value, datetime) else "DATE"
+        )
+        assert value is not None
+        return f"{kind} '{value.isoformat()}'"
+
+
+@dataclass
+class PublishedRows:
+    """What stands published of a source."""
+
+    connection: duckdb.DuckDBPyConnection
+    source: Source
+    folder: Path
+
+    def comparable(self, manifest: Manifest, new: NewRows) -> bool:
+        """Whether the publication has the columns that tell versions apart, of types that compare exactly."""
+        mine, theirs = new.schema, files.schema_of(manifest)
+        return all(
+            name in theirs.names and widens(theirs.field(name).type, mine.field(name).type) for name in new.version
+        )
+
+    def check(self, manifest: Manifest, new: NewRows, way_out: str = "run once with mode full") -> None:
+        """Refuse to compare what cannot be compared."""
+        if not self.comparable(manifest, new):
+            raise ConfigurationError(
+                f"source {self.source.source!r}: key, cursor or columns have changed since {manifest.window.name} was "
+                f"published, so that its rows cannot be compared; {way_out}, which replaces everything"
+            )
+
+    def reader(self, manifest: Manifest, file: PublishedFile) -> pa.RecordBatchReader:
+        """The rows of a file."""
+        self.check_there(manifest, file)
+        return files.read(self.folder, manifest, file)
+
+    def register(self, manifest: Manifest, file: PublishedFile) -> None:
+        """Make a published file's rows the table `other`."""
+        self.connection.register("published_file", self.reader(manifest, file))
+        self.connection.execute("CREATE OR REPLACE TEMP TABLE other AS SELECT * FROM published_file")
+        self.connection.unregister("published_file")
+
+    def without(self, manifest: Manifest, file: PublishedFile, gone: str, staging: Path) -> Change | None:
+        """The registered file less the rows that meet the condition, in its own schema; None if there are none."""
+        stays = f"SELECT * FROM other WHERE NOT coalesce({gone}, false)"
+        self.connection.execute(f"CREATE OR REPLACE TEMP TABLE kept AS {stays}")
+        left = count(self.connection, "kept")
+        if left == file.rows:
+            return None
+        if left == 0:
+            return Change(manifest, file, None)
+        schema = files.schema_of(manifest)
+        kept = self.connection.sql(f"SELECT * FROM kept{order(manifest.partition_by, manifest.key)}")
+        exact = pa.RecordBatchReader.from_batches(schema, _cast(kept.to_arrow_reader(files.BATCH_ROWS), schema))
+        return Change(manifest, file, files.rewrite(manifest, file, exact, staging))
+
+    def check_there(self, manifest: Manifest, file: PublishedFile) -> None:
+        """Refuse to go on without a file that a manifest lists."""
+        if not (self.folder / file.path).exists():
+            raise StorageError(
+                f"file {self.folder / file.path} is gone, which the manifest of {manifest.window.name} lists; "
+                "restore it from a backup, or run once with mode full"
+            )
+
+
+def same(columns: Sequence[str], one: str, other: str) -> str:
+    """A condition: the rows are equal in these columns; NULL equals NULL."""
+    return " AND ".join(f"{one}.{quote(name)} IS NOT DISTINCT FROM {other}.{quote(name)}" for name in columns)
+
+
+def order(partition: str | None, key: Sequence[str]) -> str:
+    """The order of rows in published files."""
+    names = [quote(name) for name in (partition, *key) if name]
+    return f" ORDER BY {', '.join(names)}" if names else ""
+
+
+def moment(value: datetime) -> str:
+    """A moment as SQL."""
+    return f"TIMESTAMPTZ '{value.isoformat()}'"
+
+
+def _cast(reader: pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    for batch in reader:
+        yield batch.cast(schema)

@@ -1,0 +1,188 @@
+"""Who may still write, as each server tells it: what is listed, since when, by which name, and to whom."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from include.etl.engines import engine_class
+from include.etl.engines.base import Query, Writers
+from tests.contract.engines.lab import CONN_ID, Lab
+
+SECOND = timedelta(seconds=1)
+VARIABLE = f"AIRFLOW_CONN_{CONN_ID.upper()}"
+
+
+@pytest.fixture
+def lab(server_lab: Lab) -> Lab:
+    """A server with a table to write to."""
+    if server_lab.database not in ("postgres", "mysql"):
+        pytest.skip(f"{server_lab.database}: transactions are opened here in the words of PostgreSQL and MySQL only")
+    server_lab.execute("drop table if exists moving")
+    server_lab.execute("create table moving (a int primary key)")
+    return server_lab
+
+
+@contextlib.contextmanager
+def transaction(lab: Lab, *statements: str) -> Iterator[Any]:
+    """An open transaction that has run these statements; rolled back at the end."""
+    assert lab.server
+    with contextlib.closing(lab.server.connect()) as connection:
+        with connection.cursor() as cursor:
+            for sql in ("begin", *statements):
+                cursor.execute(sql)
+        yield connection
+
+
+def writers(lab: Lab) -> Writers:
+    with lab.engine().session() as session:
+        return session.writers()
+
+
+def test_nobody_writes(lab: Lab) -> None:
+    found = writers(lab)
+    assert (list(found.in_flight), found.unseen) == ([], "")
+    assert abs(datetime.now(UTC) - found.now) < 5 * SECOND
+
+
+def test_a_transaction_that_waits_for_its_program_is_seen_until_it_ends(lab: Lab) -> None:
+    before = datetime.now(UTC)
+    with transaction(lab, "insert into moving values (4711)") as connection:
+        (writer,) = writers(lab).in_flight
+        assert before - 2 * SECOND <= writer.since <= datetime.now(UTC)
+        assert not writer.begun_earlier
+        number = connection.thread_id() if lab.database == "mysql" else connection.get_backend_pid()
+        assert str(number) in writer.session
+        assert "user='reader'" in writer.session
+        assert "4711" not in writer.session.replace(str(number), "")
+        assert "insert" not in writer.session
+        connection.cursor().execute("commit")
+        assert not writers(lab).in_flight
+
+
+def test_in_postgres_one_that_has_not_written_yet_counts(lab: Lab) -> None:
+    lab.not_in("mysql", "it lists a transaction from its first access to a table")
+    with transaction(lab, "select now()"):
+        assert len(writers(lab).in_flight) == 1
+
+
+def test_own_readers_do_not_count(lab: Lab) -> None:
+    lab.execute("insert into moving values (1)")
+    with lab.engine().session() as session:
+        list(session.stream(Query("select * from moving")).batches)
+        assert not writers(lab).in_flight
+
+
+def test_a_second_look_in_the_same_session_is_fresh(lab: Lab) -> None:
+    with lab.engine().session() as session:
+        assert not session.writers().in_flight
+        with transaction(lab, "insert into moving values (1)"):
+            if lab.database == "mysql":  # which renews its list ten times a second, so far from each other they lie
+                list(session.stream(Query("select sleep(0.2) as a")).batches)
+            assert session.writers().in_flight
+
+
+def test_a_statement_that_waits_for_its_table_is_seen(lab: Lab) -> None:
+    """It stamps its rows with the time at which it began to wait. MySQL's transaction begins only afterwards."""
+    assert lab.server
+    lock = "lock tables moving write" if lab.database == "mysql" else "lock table moving"
+    with transaction(lab, lock) as holder, contextlib.closing(lab.server.connect()) as waiting:
+        thread = threading.Thread(target=lambda: waiting.cursor().execute("insert into moving values (7)"))
+        thread.start()
+        number = waiting.thread_id() if lab.database == "mysql" else waiting.get_backend_pid()
+        for _ in range(100):
+            seen = [writer for writer in writers(lab).in_flight if f"={number} " in writer.session]
+            if seen:
+                break
+        holder.cursor().execute("unlock tables" if lab.database == "mysql" else "rollback")
+        thread.join()
+    assert seen
+
+
+def test_an_account_that_may_not_look_says_so(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, as_outsider(lab))
+    with transaction(lab, "insert into moving values (1)"):
+        found = writers(lab)
+    grant = "pg_monitor" if lab.database == "postgres" else "PROCESS"
+    assert grant in found.unseen
+    assert found.usual_lag == timedelta(minutes=10)
+    assert abs(datetime.now(UTC) - found.now) < 5 * SECOND
+
+
+def test_the_grant_that_is_asked_for_is_enough(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, as_outsider(lab))
+    lab.execute("grant pg_monitor to outsider" if lab.database == "postgres" else "grant process on *.* to outsider")
+    with transaction(lab, "insert into moving values (1)"):
+        found = writers(lab)
+    assert found.unseen == ""
+    assert len(found.in_flight) == 1
+
+
+def as_outsider(lab: Lab) -> str:
+    """The Airflow connection of a new account that may only read."""
+    assert lab.server
+    if lab.database == "postgres":
+        lab.execute("drop role if exists outsider")
+        lab.execute("create role outsider login password 'x'")
+    else:
+        lab.execute("create or replace user outsider identified by 'x'")
+        lab.execute(f"grant select on {lab.server.database}.* to outsider")
+    return replace(lab.server, user="outsider", password="x").airflow_connection
+
+
+def test_prepared_transactions_count_as_begun_earlier(lab: Lab) -> None:
+    if lab.database == "postgres":
+        if lab.execute("show max_prepared_transactions") == [("0",)]:
+            pytest.skip("PREPARED TRANSACTIONS ARE NOT TESTED here: the server does not allow them")
+        prepare, end = ["insert into moving values (1)", "prepare transaction 'pay'"], "rollback prepared 'pay'"
+    else:
+        prepare = ["xa start 'pay'", "insert into moving values (1)", "xa end 'pay'", "xa prepare 'pay'"]
+        end = "xa rollback 'pay'"
+    assert lab.server
+    with contextlib.closing(lab.server.connect()) as connection, connection.cursor() as cursor:
+        for sql in (["begin"] if lab.database == "postgres" else []) + prepare:
+            cursor.execute(sql)
+    try:
+        for _ in range(100):  # a session's end takes the server a moment
+            (writer,) = writers(lab).in_flight
+            if writer.begun_earlier:
+                break
+        assert writer.begun_earlier
+        assert "prepared" in writer.session
+    finally:
+        lab.execute(end)
+    assert not writers(lab).in_flight
+
+
+def test_another_time_zone_of_the_server_changes_nothing(lab: Lab) -> None:
+    assert lab.server
+    old = lab.execute("select @@global.time_zone" if lab.database == "mysql" else "show timezone")[0][0]
+    zone = "set global time_zone = '{}'" if lab.database == "mysql" else "alter system set timezone = '{}'"
+    lab.execute(zone.format("+08:00" if lab.database == "mysql" else "Asia/Singapore"))
+    try:
+        if lab.database == "postgres":
+            lab.execute("select pg_reload_conf()")
+        with transaction(lab, "insert into moving values (1)"):
+            found = writers(lab)
+        (writer,) = found.in_flight
+        assert abs(found.now - writer.since) < 5 * SECOND
+        assert abs(datetime.now(UTC) - found.now) < 5 * SECOND
+    finally:
+        lab.execute(zone.format(old))
+
+
+def test_sqlite_says_that_it_cannot_tell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(VARIABLE, json.dumps({"conn_type": "sqlite", "host": str(tmp_path / "a.db")}))
+    (tmp_path / "a.db").touch()
+    with engine_class("sqlite", CONN_ID)(CONN_ID).session() as session:
+        found = session.writers()
+    assert (list(found.in_flight), found.usual_lag) == ([], timedelta(0))
+    assert found.unseen

@@ -1,0 +1,93 @@
+"""Killed, or failing, at any of its durable steps, a run that is taken up again ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration import crashing
+from tests.integration.crashing import Rows
+
+RECOVERIES = ("retry", "next night", "cleared")
+LEAST_STEPS = 80
+
+
+@dataclass
+class Rehearsal:
+    """The first night, the second one undisturbed, and a parent that has imported everything."""
+
+    folder: Path
+    context: Any
+    steps: list[str]
+    old: Rows
+    new: Rows
+
+    def child(self, work: Any, folder: Path, *arguments: Any) -> int:
+        """Run it in a process of its own; what it exited with."""
+        process = self.context.Process(target=crashing.reporting, args=(work, folder, *arguments))
+        process.start()
+        process.join(60)
+        return int(process.exitcode if process.exitcode is not None else 99)
+
+    def disturb(self, number: int, work: Any, exit_code: int) -> str | None:
+        """One crash and its recovery; what went wrong."""
+        folder = self.folder / f"{work.__name__}-{number}"
+        shutil.copytree(self.folder / "base", folder)
+        if (code := self.child(work, folder, number)) != exit_code:
+            problem = f"the run ended with {code}"
+        else:
+            recovery = RECOVERIES[number % len(RECOVERIES)]
+            arguments = (self.old, self.new, self.folder / "undisturbed", recovery)
+            problem = f"{recovery}: " if self.child(crashing.checked, folder, *arguments) else ""
+        if problem:
+            return f"{number} ({self.steps[number]}): {problem} {folder.with_suffix('.log').read_text()[-3000:]}"
+        shutil.rmtree(folder)
+        return None
+
+
+@pytest.fixture(scope="module")
+def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
+    folder = tmp_path_factory.mktemp("crash")
+    first = multiprocessing.get_context("spawn").Process(
+        target=crashing.prepare_and_list_modules, args=(folder / "base",)
+    )
+    first.start()
+    first.join(120)
+    assert first.exitcode == 0
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload((folder / "base" / "modules").read_text().split())
+    shutil.copytree(folder / "base", folder / "undisturbed")
+    made = Rehearsal(folder, context, [], crashing.seen(folder / "base"), Rows())
+    assert made.child(crashing.second_night, folder / "undisturbed") == 0
+    made.steps = json.loads((folder / "undisturbed" / "steps.json").read_text())
+    made.new = crashing.seen(folder / "undisturbed")
+    return made
+
+
+def test_the_rehearsal_is_worth_it(rehearsal: Rehearsal) -> None:
+    """Files of the older publication are rewritten and removed, and many steps can fail."""
+    old, new = (crashing.published_bytes(rehearsal.folder / name) for name in ("base", "undisturbed"))
+    assert {name for name in old if name not in new}
+    assert {name for name in old if name in new and old[name] != new[name]}
+    assert {name for name in old if name in new and old[name] == new[name]}
+    assert rehearsal.old != rehearsal.new
+    assert set(rehearsal.new.values()) == {1}, "a row is published twice"
+    assert len(rehearsal.steps) >= LEAST_STEPS
+    assert {"replace", "unlink", "rmdir", "mkdir", "write_table", "set", "write_text"} <= set(rehearsal.steps)
+
+
+@pytest.mark.parametrize(("work", "exit_code", "every"), [(crashing.killed_at, -9, 1), (crashing.failing_at, 0, 5)])
+def test_disturbed_at_any_step_it_ends_right(rehearsal: Rehearsal, work: Any, exit_code: int, every: int) -> None:
+    numbers = range(0, len(rehearsal.steps), every)
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda number: rehearsal.disturb(number, work, exit_code), numbers))
+    problems = [problem for problem in found if problem]
+    assert not problems, f"{len(problems)} of {len(found)}:\n" + "\n".join(problems)

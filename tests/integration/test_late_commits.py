@@ -1,0 +1,96 @@
+"""A transaction in flight, as the person who runs an extraction meets it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from include.etl import run as runner
+from include.etl.errors import WriterTooOld
+from include.etl.phases.plan import Parameters
+from tests.integration.conftest import VISITS, Project
+from tests.servers import DatabaseServer
+
+pytestmark = pytest.mark.postgres
+STRICT = VISITS.replace("lookback: 1h", "longest_writer: 1h")
+STAMP = "now() - interval '1 hour'"
+
+
+@pytest.fixture
+def clinic(project: Project, postgres_server: DatabaseServer, monkeypatch: pytest.MonkeyPatch) -> DatabaseServer:
+    monkeypatch.setenv("AIRFLOW_CONN_CLINIC", postgres_server.airflow_connection)
+    postgres_server.execute("drop table if exists visits")
+    postgres_server.execute("create table visits (visit_id bigint, visit_date date, updated_at timestamptz)")
+    postgres_server.execute(f"insert into visits values (1, '2024-01-01', {STAMP})")
+    project.configure(STRICT)
+    return postgres_server
+
+
+@pytest.fixture
+def writer(clinic: DatabaseServer) -> Iterator[Any]:
+    """A session in a transaction that has stamped a row."""
+    with closing(clinic.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute("begin; insert into visits values (2, '2024-01-01', now())")
+        yield connection
+
+
+def summary(project: Project) -> dict[str, Any]:
+    """The newest run's."""
+    found = (project.folder / "data" / "runs" / "visits").glob("*/summary.json")
+    content: dict[str, Any] = json.loads(max(found, key=lambda path: path.stat().st_mtime).read_text())
+    return content
+
+
+def test_what_is_behind_an_open_transaction_waits_for_it(project: Project, writer: Any) -> None:
+    first = project.run()
+    bound = first.manifest["bound"]
+    assert (bound["grade"], bound["unseen"], bound["writer_too_old"]) == ("writers seen", "", False)
+    assert f"pid={writer.get_backend_pid()}" in bound["writer"]
+    assert first.manifest["window"]["end"] == bound["safe"] < bound["writer_since"] < bound["asked"]
+    checkpoint, files = dict(project.variables), project.files()
+    second = project.run()
+    assert (second.published, second.manifest, second.paths) == (None, {}, [])
+    assert (project.variables, project.files()) == (checkpoint, files)
+    assert summary(project)["status"] == "nothing to read yet"
+    with pytest.raises(ValueError, match=r"nothing was published.*pid="):
+        second.to_arrow()
+    full = project.run(mode="full")
+    assert full.manifest["rows"]["published"] == 1
+    assert full.manifest["window"]["end"] == first.manifest["window"]["end"]
+
+
+def test_one_that_has_been_open_for_too_long_is_named(project: Project, writer: Any) -> None:
+    project.configure(STRICT.replace("1h", "0s"))
+    first = project.run()
+    assert first.manifest["rows"]["published"] == 1, "what is older than the transaction is safe all the same"
+    pid = f"pid={writer.get_backend_pid()}"
+    assert pid in first.manifest["phases"][0]["conditions"]["long-running writer"]
+    with pytest.raises(WriterTooOld, match=pid):
+        project.run()
+    assert summary(project)["status"] == "failed"
+    assert pid in summary(project)["phases"][0]["conditions"]["long-running writer"]
+
+
+def test_an_account_that_sees_nobody_gets_the_grade_it_deserves(
+    project: Project, writer: Any, clinic: DatabaseServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clinic.execute("drop role if exists blind")
+    clinic.execute("create role blind login password 'x'")
+    clinic.execute("grant select on visits to blind")
+    monkeypatch.setenv("AIRFLOW_CONN_CLINIC", replace(clinic, user="blind", password="x").airflow_connection)
+    manifest = project.run().manifest
+    assert (manifest["bound"]["grade"], manifest["bound"]["lag_s"]) == ("lag", 600)
+    assert "pg_monitor" in manifest["phases"][0]["conditions"]["degraded guarantee"]
+    clinic.execute("revoke all on visits from blind")
+    clinic.execute("drop role blind")
+
+
+def test_a_dry_run_says_what_holds_the_end_back(project: Project, writer: Any) -> None:
+    planned, _ = runner.preview("visits", Parameters())
+    assert planned.bound.label.startswith("held back from")
+    assert f"pid={writer.get_backend_pid()}" in planned.bound.label

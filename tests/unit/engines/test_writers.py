@@ -1,0 +1,169 @@
+"""Who may still write, where no server can be had: the SQL that is sent, and what is made of each answer."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import sqlglot
+
+from include.etl.engines import mssql_writers, mysql_writers, oracle_writers
+from include.etl.engines.mssql import MsSqlEngine
+from include.etl.engines.oracle import OracleEngine
+from include.etl.errors import ConfigurationError
+from tests.unit.engines.mssql_doubles import FakeServer
+from tests.unit.engines.test_oracle import opened, oracle_error
+
+NOW = datetime(2024, 3, 10, 4, 30)
+UTC_NOW = NOW.replace(tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "sql"),
+    [
+        ("tsql", mssql_writers.NOW),
+        ("tsql", mssql_writers.TRANSACTIONS),
+        ("oracle", oracle_writers.NOW),
+        ("oracle", oracle_writers.TRANSACTIONS),
+        ("mysql", mysql_writers.TRANSACTIONS),
+        ("mysql", mysql_writers.THREADS),
+    ],
+)
+def test_the_sql_is_one_select_of_its_dialect(dialect: str, sql: str) -> None:
+    (statement,) = sqlglot.parse(sql, dialect=dialect)
+    assert isinstance(statement, sqlglot.exp.Select)
+
+
+@pytest.fixture
+def sql_server(monkeypatch: pytest.MonkeyPatch) -> FakeServer:
+    """SQL Server, read with pymssql, whose login may see everything."""
+    given = {"conn_type": "mssql", "host": "127.0.0.1", "schema": "c", "login": "reader", "password": "s3cret"}
+    monkeypatch.setenv("AIRFLOW_CONN_CLINIC", json.dumps(given))
+    monkeypatch.setitem(sys.modules, "mssql_python", None)
+    server = FakeServer([], [])
+    monkeypatch.setattr("pymssql.connect", server.connect)
+    server.answers = {"has_perms_by_name": [(NOW, 1, 0)], "dm_tran_active_transactions": []}
+    return server
+
+
+def test_sql_server_names_the_session_and_takes_its_age(sql_server: FakeServer) -> None:
+    sql_server.answers["dm_tran_active_transactions"] = [
+        (61, "his\nuser", "ward-7", "HIS", 3600),
+        (None, None, None, None, 60),
+    ]
+    with MsSqlEngine("clinic").session() as session:
+        found = session.writers()
+    session_61, orphan = found.in_flight
+    assert (found.now, found.unseen) == (UTC_NOW, "")
+    assert session_61.session == r"session_id=61 login='his\nuser' host='ward-7' program='HIS'"
+    assert (session_61.since, session_61.begun_earlier) == (UTC_NOW - HOUR, False)
+    assert ("distributed" in orphan.session, orphan.begun_earlier) == (True, True)
+    marked = f"set context_info {mssql_writers.MARK}"
+    assert marked in sql_server.sent[0], "by which other sessions of this system know this one"
+    assert mssql_writers.MARK in mssql_writers.TRANSACTIONS
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"), [((NOW, 0, 0), "VIEW SERVER STATE"), ((NOW, 1, 1), "writers are on the primary")]
+)
+def test_sql_server_says_why_it_cannot_tell(sql_server: FakeServer, answer: tuple[Any, ...], why: str) -> None:
+    sql_server.answers["has_perms_by_name"] = [answer]
+    with MsSqlEngine("clinic").session() as session:
+        found = session.writers()
+    assert (found.now, list(found.in_flight)) == (UTC_NOW, [])
+    assert why in found.unseen
+
+
+@pytest.fixture
+def oracle(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """An Oracle whose account may see everything."""
+    given = {"conn_type": "oracle", "host": "h", "login": "reader", "password": "s3cret"}
+    monkeypatch.setenv("AIRFLOW_CONN_CLINIC", json.dumps({**given, "extra": {"service_name": "clinic"}}))
+    fake = opened(monkeypatch)
+    fake.answers = {"systimestamp": [(NOW, "PRIMARY")], "gv$transaction": []}
+    return fake
+
+
+def test_oracle_names_the_session_and_takes_its_age(oracle: Any) -> None:
+    oracle.answers["gv$transaction"] = [
+        (2, 88, 4021, "HIS", "ward-7", "his.exe", 3600),
+        (None, None, None, None, None, None, 60),
+    ]
+    with OracleEngine("clinic").session() as session:
+        found = session.writers()
+    session_88, orphan = found.in_flight
+    assert session_88.session == "session='88,4021,@2' user='HIS' machine='ward-7' program='his.exe'"
+    assert (session_88.since, session_88.begun_earlier, found.unseen) == (UTC_NOW - HOUR, False, "")
+    assert ("DBA_2PC_PENDING" in orphan.session, orphan.begun_earlier) == (True, True)
+
+
+def test_oracle_says_why_it_cannot_tell(oracle: Any) -> None:
+    oracle.answers["gv$transaction"] = oracle_error("ORA-00942: table or view does not exist", 942)
+    with OracleEngine("clinic").session() as session:
+        assert "gv_$transaction" in session.writers().unseen
+    oracle.answers["systimestamp"] = [(NOW, "PHYSICAL STANDBY")]
+    with OracleEngine("clinic").session() as session:
+        assert "standby" in session.writers().unseen
+
+
+Rows = list[tuple[Any, ...]]
+
+
+def mysql(*transactions: Rows, threads: Rows | None = None) -> Callable[[str], Any]:
+    """A MySQL server in Singapore, whose own clock says 12:30; it renews its list with each answer."""
+    lists = list(transactions)
+
+    def ask(sql: str) -> Rows:
+        if "utc_timestamp" in sql:
+            return [(b"2024-03-10 04:30:00.750000", b"5")]
+        return (lists.pop(0) if len(lists) > 1 else lists[0]) if "innodb_trx" in sql else threads or []
+
+    return ask
+
+
+OWN = (b"5", b"2024-03-10 12:30:00")
+
+
+def test_mysql_lists_times_of_its_own_zone() -> None:
+    found = mysql_writers.writers(mysql([OWN, (b"9", b"2024-03-10 11:30:00"), (b"0", b"2024-03-10 12:00:00")]))
+    assert [(writer.since, writer.begun_earlier) for writer in found.in_flight] == [
+        (UTC_NOW - HOUR, False),
+        (UTC_NOW - HOUR / 2, True),
+    ]
+    assert found.now == UTC_NOW, "the list may be as old as this session, and no older"
+
+
+def test_mysql_is_asked_again_while_its_list_is_older_than_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    found = mysql_writers.writers(mysql([], [], [OWN, (b"9", b"2024-03-10 11:30:00")]))
+    assert len(found.in_flight) == 1
+    assert mysql_writers.writers(mysql([])).unseen == mysql_writers.STALE
+
+
+def test_mysql_counts_running_statements_and_knows_a_replica() -> None:
+    threads = [
+        (b"7", b"app", b"ward:1", b"Query", b"90", b"0"),
+        (b"8", b"bi", b"ward:2", b"Query", b"9000", b"1"),
+        (b"9", b"app", b"ward:3", b"Sleep", b"9000", b"0"),
+        (b"2", b"system user", b"", b"Daemon", None, b"0"),
+    ]
+    found = mysql_writers.writers(mysql([OWN], threads=threads))
+    (waiting,) = found.in_flight
+    assert (waiting.session, found.unseen) == ("thread=7 user='app' host='ward:1'", "")
+    assert waiting.since == UTC_NOW + timedelta(seconds=0.75) - timedelta(seconds=90)
+    threads.append((b"3", b"system user", b"", b"Slave_SQL", b"70000", b"0"))
+    assert mysql_writers.writers(mysql([OWN], threads=threads)).unseen == mysql_writers.REPLICA
+
+
+def test_mysql_without_the_grant_says_so() -> None:
+    def ask(sql: str) -> Rows:
+        if "innodb_trx" in sql:
+            raise ConfigurationError("denied")
+        return [(b"2024-03-10 04:30:00", b"5")]
+
+    assert "PROCESS" in mysql_writers.writers(ask).unseen
