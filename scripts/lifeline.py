@@ -55,8 +55,8 @@ class Lifeline:
         assert self._guard.stdin is not None
         self._guard.stdin.close()
         while self._guard.poll() is None:
-            _ = [process.poll() for process in self.processes.values()]
             time.sleep(0.05)
+        _ = [process.poll() for process in self.processes.values()]  # dead by now, and not asked they would be zombies
 
 
 def members(sessions: set[int]) -> list[int]:
