@@ -106,10 +106,29 @@ class Reference(Model):
 class Validation(Model):
     """Which expectations the extracted rows must meet before anything is published."""
 
+    on_failure: Literal["stop", "quarantine"] = "stop"
+    """What a critical expectation about single rows does: stop the run, or set the rows aside and publish the rest."""
+    max_rejected: Share = 0.01
+    """With quarantine: set aside at most this share of a run's rows, else stop; such as 1% or 0.5%."""
     suite: FileName | None = None
     """File in include/expectations; `<source>.json` by default, where there is one."""
     references: dict[Name, Reference] = Field(default_factory=dict)
     """Key sets that expectations of the suite refer to by name."""
+
+
+class Verify(Model):
+    """How it is proven that what was read is what the source holds."""
+
+    count: bool = True
+    """Count the rows in the database too, each time some are read; `false` where that costs the database too much."""
+    columns: list[Column] = Field(default_factory=list)
+    """Columns of the result whose values are summed up too: whole numbers, decimals, dates, timestamps, text."""
+
+    @model_validator(mode="after")
+    def _counted(self) -> Verify:
+        if self.columns and not self.count:
+            raise ValueError("`columns` needs `count`: the database sums up while it counts")
+        return self
 
 
 class Transform(Model):
@@ -182,6 +201,8 @@ class Source(Model):
     """How large reads are cut into slices, side by side; in one piece by default."""
     extract: Extract = Extract()
     """How the database is read."""
+    verify: Verify = Verify()
+    """How completeness is proven."""
     validation: Validation = Validation()
     """Which expectations must hold."""
     transform: Transform = Transform()

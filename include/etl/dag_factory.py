@@ -98,7 +98,11 @@ def _params(source: Source) -> dict[str, Param]:
         }
     # The form insists on a value for what cannot be null.
     why = "Why this run; kept in the manifest."
-    return {**params, "reason": Param(None, type=["null", "string"], maxLength=500, description=why)}
+    params["reason"] = Param(None, type=["null", "string"], maxLength=500, description=why)
+    if source.validation.on_failure == "quarantine":
+        which = "Key or id of a run: read again the rows that it has set aside, with the suite as it is now."
+        params["release"] = Param(None, type=["null", "string"], maxLength=500, description=which)
+    return params
 
 
 def _wire(source: Source, mode: Mode) -> None:

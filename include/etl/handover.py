@@ -133,6 +133,8 @@ class Plan(Handover):
     bound: Bound = Bound()
     reason: str = ""
     triggered_by: str = ""
+    releases: str | None = None
+    """Key of the run whose set-aside rows are read again."""
 
 
 class Extracted(Handover):
@@ -151,8 +153,10 @@ class Extracted(Handover):
 class Validated(Handover):
     """Output of validate."""
 
-    verdict: Literal["passed", "warnings", "no suite"]
+    verdict: Literal["passed", "warnings", "quarantined", "no suite"]
     expectations: int = 0
+    quarantined: int = 0
+    """Rows set aside because they break critical expectations."""
     warnings: list[str] = Field(default_factory=list)
     result: str | None = None
     report: str | None = None

@@ -119,6 +119,7 @@ def run_source(
     end: str | None = None,
     last_n_days: int | None = None,
     reason: str = "",
+    release: str | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Extract, validate, transform and publish one source; the parameters mean what they mean in Airflow's form.
@@ -127,7 +128,7 @@ def run_source(
         ExtractionError: one of its groups in `errors.py`; the message says what to do.
     """
     run, trigger = prepare(name)
-    parameters = Parameters(mode, start, end, last_n_days, reason)
+    parameters = Parameters(mode, start, end, last_n_days, reason, release)
     variables, tell = CommandLineVariables(), progress or _ignore
     tell("plan", 0)
     planned = plan(run, parameters, trigger, variables)

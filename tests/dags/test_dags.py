@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from airflow.sdk import DAG, CronDataIntervalTimetable, RetryAction
 
-from include.etl.config import INCLUDE
+from include.etl.config import INCLUDE, Source
 from include.etl.dag_factory import build_dags
 from include.etl.errors import ConfigurationError, DataError, TransientError
 from include.etl.sources import BrokenSource, load_sources
@@ -142,3 +142,11 @@ def test_parsing_imports_nothing_heavy_and_warns_of_nothing(tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
     assert "Deprecat" not in done.stderr
+
+
+def test_form_releases_rows_only_where_they_are_set_aside() -> None:
+    base = {"source": "visits", "description": "V", "conn_id": "c", "table": "v", "schedule": {"full": "@daily"}}
+    base |= {"output": {"formats": ["csv"]}}
+    for choice, there in (("stop", False), ("quarantine", True)):
+        (dag,) = build_dags(Source.model_validate(base | {"validation": {"on_failure": choice}}))
+        assert ("release" in dag.params) is there

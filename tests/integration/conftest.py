@@ -14,6 +14,9 @@ import duckdb
 import pytest
 
 from include.etl import run as runner
+from include.etl.completeness.extraction import FILE, SliceTotals
+from include.etl.completeness.totals import Totals
+from include.etl.storage import write_json
 
 VISITS = """
 source: visits
@@ -94,3 +97,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
         "CREATE TABLE visits (visit_id BIGINT, visit_date DATE, fee DECIMAL(10,2), note TEXT, updated_at TIMESTAMP)"
     )
     return made
+
+
+def record_totals(folder: Path, rows: int) -> None:
+    """What extract leaves beside the parts that a test has written itself."""
+    totals = SliceTotals(source=None, raw=Totals(rows=rows), reason="written by a test")
+    write_json(folder / FILE, totals.model_dump())

@@ -20,7 +20,7 @@ from include.etl.records.manifest import Manifest, read
 from include.etl.records.run import Run
 from include.etl.sources import load_source
 from include.etl.storage import Storage
-from tests.integration.conftest import VISITS, Project
+from tests.integration.conftest import VISITS, Project, record_totals
 
 INSERT = "INSERT INTO visits VALUES (?, '2024-01-01', '1.00', ?, ?)"
 EDGE = datetime(2024, 1, 1, 12)
@@ -109,6 +109,7 @@ def publish(project: Project, name: str, hour: int, stamps: list[int], kind: pa.
     table = pa.table({"visit_id": keys, "visit_date": days, "updated_at": pa.array(stamps, kind)})
     path = storage.fresh_folder("raw", "visits", run.key) / "part-00000.parquet"
     pq.write_table(table, path)
+    record_totals(path.parent, table.num_rows)
     start = EDGE.replace(tzinfo=UTC) + timedelta(hours=hour)
     window = Window(mode="range", start=start, end=start + timedelta(hours=1), read_from=start)
     plan = Plan(run_id=name, window=window)

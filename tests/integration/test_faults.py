@@ -131,7 +131,7 @@ def extraction(
     monkeypatch.setattr(phase, "ROW_GROUP_ROWS", 5_000)
     source = load_source("visits")
     window = Window(mode="full", end="2024-02-01T00:00:00Z")
-    plan = Plan(run_id="run", window=window, bound="test")
+    plan = Plan(run_id="run", window=window)
 
     def read(fault: Callable[[], object] | None = None) -> int:
         run, pending = Run(source, "run", Storage.from_environment()), [fault] if fault else []

@@ -55,7 +55,8 @@ def live(project: Project, postgres_server: DatabaseServer, monkeypatch: pytest.
 
 def planned(mode: str | None, now: datetime, project: Project, **asked: Any) -> tuple[Run, Plan]:
     run = Run(load_source("visits"), f"{mode} {now}", Storage.from_environment())
-    return run, plan(run, Parameters(mode, **asked), Trigger(now), project.memory)
+    trigger = Trigger(now, interval=(now - timedelta(hours=1), now), scheduled=True)
+    return run, plan(run, Parameters(mode, **asked), trigger, project.memory)
 
 
 def publish(run: Run, decided: Plan, project: Project, change: Any = lambda: None) -> manifest.Manifest:

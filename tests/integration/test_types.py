@@ -20,7 +20,7 @@ from include.etl.records import manifest
 from include.etl.records.run import Run
 from include.etl.sources import load_source
 from include.etl.storage import Storage
-from tests.integration.conftest import Project
+from tests.integration.conftest import Project, record_totals
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
 LAST_S, LAST_NS = 253_402_300_799, 9_223_372_036_854_775_807
@@ -83,6 +83,7 @@ def through_all_phases(project: Project, parts: list[pa.Table], key: str = "id",
     folder = run.storage.folder("raw", "visits", "run")
     for number, table in enumerate(parts):
         pq.write_table(table, folder / f"{number}.parquet")
+    record_totals(folder, sum(table.num_rows for table in parts))
     handed = Extracted(
         slice=Slice(),
         parts=[run.storage.relative(folder / f"{number}.parquet") for number in range(len(parts))],
@@ -91,7 +92,7 @@ def through_all_phases(project: Project, parts: list[pa.Table], key: str = "id",
         query_hash="",
         extracted_at=NOW,
     )
-    plan = Plan(run_id="run", window=Window(mode="full", end=NOW), bound="")
+    plan = Plan(run_id="run", window=Window(mode="full", end=NOW))
     validated = check(run, plan, [handed])
     load(run, plan, [handed], validated, transform(run, plan, [handed]), project.memory)
     return run

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from include.etl.errors import ConfigurationError
 
@@ -127,6 +127,12 @@ class Session(abc.ABC):
     @abc.abstractmethod
     def stream(self, query: Query) -> Stream:
         """Rows of the query in batches of at most `Limits.batch_rows`; memory does not grow with the result."""
+
+    def single_row(self, query: Query) -> list[Any]:
+        """The only row of a query that counts or sums up."""
+        _, batches = self.stream(query)
+        (row,) = [list(row.values()) for batch in batches for row in batch.to_pylist()]
+        return row
 
 
 class Engine(abc.ABC):

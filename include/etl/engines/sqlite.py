@@ -9,6 +9,7 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from include.etl.engines.base import Engine, Query, Session, Statistics, Stream,
 from include.etl.engines.batches import OneStream, gather, make_schema
 from include.etl.engines.binding import bind
 from include.etl.engines.sqlite_catalog import statistics
+from include.etl.engines.sqlite_totals import register
 from include.etl.engines.sqlite_types import declared_type, stored_type, to_batch
 from include.etl.errors import ConfigurationError, DataError, ExtractionError, TransientError
 
@@ -107,6 +109,14 @@ class SqliteSession(Session):
         """Rows as they are stored, fitted to the declared types; reading starts with the first batch asked for."""
         schema = self.schema(query)
         return Stream(schema, self._stream.run(self._batches(query, schema)))
+
+    def single_row(self, query: Query) -> list[Any]:
+        """The only row of a query, which may use the aggregates of `sqlite_totals.py`."""
+        self._stream.refuse_second()
+        register(self.connection)
+        with self._running():
+            (row,) = self._execute(_unclosed(query), query).fetchall()
+        return list(row)
 
     def close(self) -> None:
         """End a stream that still runs, and roll back."""

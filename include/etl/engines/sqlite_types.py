@@ -122,14 +122,14 @@ def _timestamps(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 
 
 def _strings(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """Text as it stands; numbers as they are written."""
-    return pa.array([value if isinstance(value, str) else _text(value) for value in values], kind)
+    return pa.array([printed(value) for value in values], kind)
 
 
-def _text(value: Any) -> str | None:
+def printed(value: Any) -> str | None:
+    """A value of a text column: text as it stands, a number as it is written."""
     if isinstance(value, bytes):
         raise ValueError("a BLOB is not text")
-    return None if value is None else repr(value)
+    return value if value is None or isinstance(value, str) else repr(value)
 
 
 def _booleans(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
@@ -146,7 +146,7 @@ def _times(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 
 
 def _decimals(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    return pa.array([None if value is None else _scaled(_exact(value), kind.scale) for value in values], kind)
+    return pa.array([None if value is None else _scaled(exact(value), kind.scale) for value in values], kind)
 
 
 def _scaled(value: Decimal, scale: int) -> Decimal:
@@ -157,7 +157,7 @@ def _scaled(value: Decimal, scale: int) -> Decimal:
     return value
 
 
-def _exact(value: int | float | str) -> Decimal:
+def exact(value: int | float | str) -> Decimal:
     """A REAL is the decimal it was stored from when that has at most 15 digits; more cannot be told apart."""
     if not isinstance(value, float):
         return Decimal(value)

@@ -38,3 +38,7 @@ class Output(abc.ABC):
     @abc.abstractmethod
     def read(self, path: Path, schema: pa.Schema) -> pa.RecordBatchReader:
         """Read a file written by `write` back into `schema`, the one it was written from; values are equal."""
+
+    def count(self, path: Path, schema: pa.Schema) -> int:
+        """Rows of a file written by `write`, as they are found in it."""
+        return sum(batch.num_rows for batch in self.read(path, schema))

@@ -29,6 +29,7 @@ MAX_SHEET_BYTES = (2 << 30) - 1  # above it a ZIP file needs an extension that m
 PIECE_CELLS = 100_000
 PIECE_BYTES = 8 << 20
 READ_ROWS = 10_000
+ROW_END = b"</row>"
 
 Cell = str | int | float | bool | datetime | None
 
@@ -56,6 +57,20 @@ class ExcelOutput(Output):
     def read(self, path: Path, schema: pa.Schema) -> pa.RecordBatchReader:
         """See `Output.read`."""
         return pa.RecordBatchReader.from_batches(schema, _read(path, schema))
+
+    def count(self, path: Path, schema: pa.Schema) -> int:  # noqa: ARG002 - cells are not looked at
+        """See `Output.count`."""
+        return _count(path)
+
+
+def _count(path: Path) -> int:
+    """Rows below the header, by their end tags, which no cell can hold; reading cells takes 25 times as long."""
+    found, tail = 0, b""
+    with reading(path), ZipFile(path) as package, package.open(SHEET_PATH) as sheet:
+        while piece := sheet.read(PIECE_BYTES):
+            found += (tail + piece).count(ROW_END)
+            tail = (tail + piece)[1 - len(ROW_END) :]
+    return found - 1
 
 
 def _check_columns_fit(schema: pa.Schema) -> None:

@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from include.etl import cursor, slices
+from include.etl.completeness import extraction as completeness
+from include.etl.completeness.checksums import check_columns
 from include.etl.config import Source
 from include.etl.engines import open_source
 from include.etl.engines.base import Engine, Query, Session, Stream
@@ -49,6 +51,7 @@ def extract(run: Run, plan: Plan, part: Slice, progress: Callable[[int], None] |
             stream = session.stream(query)
             _check_changes(run, plan, stream.schema, published, counter)
             paths = [_count(path, counter) for path in _write_parts(folder, stream, progress or _ignore)]
+            completeness.prove(run.source, plan.window, engine, session, query, stream.schema, paths)
         counter.facts["without_cursor"] = _without_cursor(run.source, plan.window, paths)
         return Extracted(
             slice=part,
@@ -89,6 +92,7 @@ def windowed(source: Source, engine: Engine, session: Session, window: Window, p
                 f"source {source.source!r}: column {column!r} (primary_key, cursor or split) is not in the result of "
                 f"{source.query or source.table}; allowed: {', '.join(columns.names)}"
             )
+    check_columns(source, columns, engine.dialect)
     _check_published(source, columns)
     if not source.cursor or window.mode == "full":
         return build(source, engine.dialect, window, part=part)

@@ -13,6 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from include.etl import quarantine
+from include.etl.completeness import publication as completeness
 from include.etl.config import Source
 from include.etl.errors import ConfigurationError
 from include.etl.handover import Extracted, Loaded, Plan, Transformed, Validated, Window
@@ -43,6 +45,7 @@ def load(
         ConfigurationError: the partition, key or cursor column is not among the published ones.
         SchemaChanged: the columns differ from those published before, more than the source allows.
         DataError: a format cannot hold the data; more rows have left the source than `max_deletes` allows.
+        StorageError: what was written is not what was read back.
     """
     with measured(run, "load") as counter, run.storage.lock(run.source.source, f"run {run.run_id} of {run.dag_id}"):
         folder = manifest.published_folder(run.storage, run.source.source)
@@ -56,6 +59,8 @@ def load(
             remove_folder(staging)
             raise
         journal.finish(staging, folder)
+        if plan.releases:
+            quarantine.mark_released(run, plan.releases, plan.triggered_by, plan.reason)
         moved = _move_checkpoint(run, plan, variables)
         path = run.storage.relative(folder / manifest.path_of(plan.window))
         counter.rows, counter.bytes = written.rows.published, sum(file.bytes for file in written.files)
@@ -84,6 +89,8 @@ def _prepare(
     written = _describe(run, plan, extracted, validated, transformed, prepared)
     source_schema = schemas.encoded(pq.read_schema(raw[0]))
     written = written.model_copy(update={"source_schema": source_schema, "schema_changes": drift})
+    proof = completeness.prove(run, extracted, written, prepared.interim, staging, changes)
+    written = written.model_copy(update={"completeness": proof})
     manifests = {manifest.path_of(plan.window): written.model_dump(mode="json"), **_others(changes)}
     renames = {f"new/{file.path}": file.path for file in new}
     rewrites = {f"rewritten/{change.new.path}": change.new.path for change in changes if change.new}
@@ -149,7 +156,7 @@ def _describe(
     published, removed = prepared.published, dict(transformed.removed)
     if transformed.rows > published:
         why = "read again by the lookback" if source.load == "append" else "in this version or a newer one"
-        removed[f"published before, {why}"] = transformed.rows - published
+        removed[f"{manifest.AGAIN}, {why}"] = transformed.rows - published
     return Manifest(
         source=source.source,
         window=plan.window,

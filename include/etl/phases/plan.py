@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from include.etl import slices
+from include.etl import quarantine, slices
 from include.etl.config import Source
 from include.etl.engines import open_source
 from include.etl.engines.base import Writers
@@ -38,6 +38,7 @@ class Parameters:
     end: str | None = None
     last_n_days: int | None = None
     reason: str = ""
+    release: str | None = None
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,18 @@ def decide(
 
     A run that has published before (it was cleared) gets its old window again, and so replaces its own files.
     """
+    if parameters.release:
+        parameters = _releasing(run, parameters)
     mode = choose_mode(run.source, parameters, trigger)
     if mode == "range":
         _range(run.source, parameters, trigger)  # what makes no sense is refused before the source is asked
-    planned = partial(Plan, run_id=run.run_id, reason=parameters.reason, triggered_by=trigger.triggered_by)
+    planned = partial(
+        Plan,
+        run_id=run.run_id,
+        reason=parameters.reason,
+        triggered_by=trigger.triggered_by,
+        releases=parameters.release,
+    )
     earlier = standing.of_run(run.storage, run.source.source, run.dag_id, run.run_id)
     if earlier:
         return planned(window=earlier.window, bound=earlier.bound)
@@ -113,6 +122,20 @@ def decide(
     end = max(safe, window.start or safe)
     empty = window.start is not None and (safe < window.start or window.read_from == end)
     return planned(window=window.model_copy(update={"end": end}), bound=bound, slices=[] if empty else [Slice()])
+
+
+def _releasing(run: Run, parameters: Parameters) -> Parameters:
+    """What to read so that the rows that a run has set aside are read again."""
+    asked = [name for name in ("mode", "start", "end", "last_n_days") if getattr(parameters, name) is not None]
+    if asked:
+        raise _refused(run.source, asked[0], getattr(parameters, asked[0]), "nothing with release")
+    one = quarantine.one_of(run.storage, run.source.source, str(parameters.release))
+    reason = parameters.reason or f"release of what run {one.run_id} has set aside"
+    span = quarantine.span(run.storage, run.source, one)
+    if span is None:
+        return Parameters(mode="full", reason=reason, release=one.run_key)
+    start, end = (moment.isoformat() for moment in span)
+    return Parameters(mode="range", start=start, end=end, reason=reason, release=one.run_key)
 
 
 def choose_mode(source: Source, parameters: Parameters, trigger: Trigger) -> Mode:

@@ -9,11 +9,13 @@ from pathlib import Path
 import duckdb
 import pyarrow.parquet as pq
 
-from include.etl import duck
+from include.etl import duck, quarantine
 from include.etl.columns import converted, declared_type, no_such_type
+from include.etl.completeness import extraction as completeness
+from include.etl.completeness.transformation import check_kept
 from include.etl.config import Source
 from include.etl.duck import count, parquet, quote, text
-from include.etl.errors import DataError, SchemaChanged, StorageError
+from include.etl.errors import DataError, SchemaChanged
 from include.etl.handover import DELETED_AT, METADATA, Extracted, Plan, Transformed
 from include.etl.names import published_name, published_names
 from include.etl.records.run import Run, measured
@@ -29,18 +31,20 @@ def transform(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Transform
         read = sum(slice_.rows for slice_ in extracted)
         with duck.session(run.source.memory_limit_mb, folder / ".scratch") as connection:
             _check_types(connection, run.source)
+            completeness.check_unchanged(run, connection, extracted)
             _check_parts(run.source, raw)
-            if count(connection, parquet(raw)) != read:
-                raise StorageError(f"source {run.source.source!r}: the raw parts of run {run.run_id} have changed")
+            raw, quarantined = quarantine.without(run, connection, raw, folder / ".kept.parquet")
             rows = _without_duplicates(connection, run.source, raw)
-            unique = count(connection, rows)
+            unique, surplus = count(connection, rows), _surplus(connection, run.source)
             for number, step in enumerate(run.source.transform.steps):
                 rows = apply_step(connection, step, rows, folder / f".step-{number}.parquet")
             path = _write(connection, run, plan, rows, folder, min(slice_.extracted_at for slice_ in extracted))
             published = count(connection, parquet([path]))
+            check_kept(run.source, read=read - quarantined, surplus=surplus, unique=unique, written=published)
             _check_keys(connection, run.source, path)
         counter.rows, counter.bytes = read, path.stat().st_size
-        removed = {"older version or duplicate": read - unique, "own transformation": unique - published}
+        removed = {"quarantined": quarantined, "older version or duplicate": read - quarantined - unique}
+        removed |= {"own transformation": unique - published}
         counter.facts["removed"] = {why: count for why, count in removed.items() if count}
         return Transformed(parts=[run.storage.relative(path)], rows=published, removed=counter.facts["removed"])
 
@@ -92,7 +96,8 @@ def _without_duplicates(connection: duckdb.DuckDBPyConnection, source: Source, p
         return parquet(parts)
     keys = ", ".join(quote(column) for column in source.primary_key)
     connection.execute(
-        f"CREATE TEMP TABLE repeated AS SELECT {keys} FROM {parquet(parts)} GROUP BY {keys} HAVING count(*) > 1"
+        f"CREATE TEMP TABLE repeated AS SELECT {keys}, count(*) AS _copies FROM {parquet(parts)} GROUP BY {keys} "
+        "HAVING count(*) > 1"
     )
     if not count(connection, "repeated"):
         return parquet(parts)
@@ -106,6 +111,15 @@ def _without_duplicates(connection: duckdb.DuckDBPyConnection, source: Source, p
     same = " AND ".join(f"latest.{quote(column)} = rows.{quote(column)}" for column in source.primary_key)
     older = f"SELECT 1 FROM latest WHERE {same} AND latest._number <> {number}"
     return f"(SELECT * EXCLUDE (file_row_number) FROM {numbered} AS rows WHERE NOT EXISTS ({older}))"
+
+
+def _surplus(connection: duckdb.DuckDBPyConnection, source: Source) -> int:
+    """Rows that are older versions, from the number of rows of each key; a key with a NULL in it is none."""
+    if not source.primary_key:
+        return 0
+    known = " AND ".join(f"{quote(column)} IS NOT NULL" for column in source.primary_key)
+    (found,) = connection.sql(f"SELECT coalesce(sum(_copies - 1), 0) FROM repeated WHERE {known}").fetchall()
+    return int(found[0])
 
 
 def _write(

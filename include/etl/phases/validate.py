@@ -9,17 +9,21 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from include.etl import quarantine
 from include.etl.config import Reference
 from include.etl.duck import share
 from include.etl.engines import open_source
 from include.etl.errors import ConfigurationError, ValidationFailed
 from include.etl.handover import DELETED_AT, Extracted, Plan, Validated
 from include.etl.publication import files, standing
+from include.etl.quarantine import Quarantine
 from include.etl.query import keys_query
 from include.etl.records.run import Run, measured
 from include.etl.storage import link
 from include.etl.validation import Failure, Verdict, referenced, validate
 from include.etl.validation import Reference as Keys
+from include.etl.validation.failing_rows import check_supported
+from include.etl.validation.suites import read_suite
 
 log = logging.getLogger("etl.validate")
 
@@ -40,24 +44,31 @@ def check(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Validated:
         parts = [run.storage.absolute(part) for slice_ in extracted for part in slice_.parts]
         reports = run.storage.folder("reports", run.source.source, run.key)
         labels = {"run": plan.run_id, "window": plan.window.label}
+        if run.source.validation.on_failure == "quarantine":
+            check_supported(read_suite(suite))
         keys, memory = _references(run, suite), share(run.source.memory_limit_mb)
         verdict = validate(run.source.source, parts, suite, keys, reports, memory, labels)
         counter.facts["failed_expectations"] = [_line(failure) for failure in (*verdict.critical, *verdict.warnings)]
-        return _judged(run, verdict)
+        rejected = quarantine.set_aside(run, plan.window, parts, suite, verdict, keys)
+        counter.facts["quarantined"] = rejected.rows if rejected else 0
+        return _judged(run, verdict, rejected)
 
 
-def _judged(run: Run, verdict: Verdict) -> Validated:
+def _judged(run: Run, verdict: Verdict, rejected: Quarantine | None) -> Validated:
     report = run.storage.relative(Path(verdict.report_html))
     for failure in verdict.warnings:
         log.warning("%s: %s", run.source.source, _line(failure))
-    if not verdict.success:
+    for reason, rows in rejected.reasons.items() if rejected else ():
+        log.warning("%s: %d rows set aside: %s", run.source.source, rows, reason)
+    if not verdict.success and not rejected:
         lines = "; ".join(_line(failure) for failure in verdict.critical)
         raise ValidationFailed(
             f"source {run.source.source!r}: {len(verdict.critical)} critical of {verdict.expectations} expectations "
             f"failed, nothing was published: {lines}. Report: {report}"
         )
     return Validated(
-        verdict="warnings" if verdict.warnings else "passed",
+        verdict="quarantined" if rejected else "warnings" if verdict.warnings else "passed",
+        quarantined=rejected.rows if rejected else 0,
         expectations=verdict.expectations,
         warnings=[_line(failure) for failure in verdict.warnings],
         result=run.storage.relative(Path(verdict.result_json)),

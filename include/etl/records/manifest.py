@@ -12,6 +12,8 @@ from include.etl.handover import Bound, Handover, Moment, Window
 from include.etl.storage import Storage, read_json
 
 FOLDER = "_manifests"
+AGAIN = "published before"
+"""How the reason begins why rows were left out that stand in another publication."""
 Consistency = Literal["one snapshot", "a snapshot per slice", "none", "not recorded"]
 
 
@@ -73,6 +75,29 @@ class Rows(Handover):
     published: int
 
 
+class Check(Handover):
+    """One link of the chain from the source to the published files: what must agree, and what was found.
+
+    Rows, and of the columns in `verify` the values that are not NULL and the checksum of their sum.
+    """
+
+    link: str
+    expected: dict[str, Any]
+    found: dict[str, Any]
+
+
+class Completeness(Handover):
+    """Whether the published rows are proven to be what the source held when it was read."""
+
+    verified: bool
+    reason: str = ""
+    """Why it could not be proven; a difference would have stopped the run."""
+    checks: list[Check] = Field(default_factory=list)
+
+
+UNKNOWN = Completeness(verified=False, reason="not checked when it was published")
+
+
 class Manifest(Handover):
     """The record of one publication. Later publications that replace some of its rows update `files` and `rows`."""
 
@@ -108,6 +133,7 @@ class Manifest(Handover):
     replaced_later: int = 0
     """Rows that a later publication read again and publishes instead."""
     files: list[PublishedFile]
+    completeness: Completeness = UNKNOWN
     validation: dict[str, Any]
     versions: dict[str, str]
     published_at: Moment

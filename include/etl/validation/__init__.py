@@ -45,6 +45,8 @@ class Failure:
     unexpected_percent: float | None
     """Of the values that were checked, 0 to 100."""
     message: str
+    number: int = 0
+    """Its place in the suite, counted from 1."""
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,7 @@ class Outcome:
             unexpected_count=self.unexpected_count,
             unexpected_percent=self.unexpected_percent,
             message=self.message,
+            number=self.number,
         )
 
 

@@ -146,6 +146,7 @@ def assert_comes_back(output: Output, table: pa.Table, path: Path, batch_rows: i
     back = output.read(path, table.schema).read_all()
     assert back.schema == table.schema
     assert exact(back) == exact(table)
+    assert output.count(path, table.schema) == table.num_rows
 
 
 @pytest.mark.parametrize("name", COLUMNS)

@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from include.etl import transforms
+from include.etl.completeness.extraction import FILE
 from include.etl.config import Source
 from include.etl.errors import ConfigurationError, DataError
 from include.etl.handover import Extracted, Plan, Slice, Window
 from include.etl.names import snake_case
 from include.etl.phases.transform import transform
 from include.etl.records.run import Run
-from include.etl.storage import Storage
+from include.etl.storage import Storage, write_json
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
 
@@ -46,6 +47,7 @@ def transformed(folder: Path, tables: list[pa.Table], **changes: Any) -> pa.Tabl
         pq.write_table(table, raw / f"{number}.parquet")
     parts = [f"raw/visits/{number}.parquet" for number in range(len(tables))]
     rows = sum(table.num_rows for table in tables)
+    write_json(raw / FILE, {"source": None, "raw": {"rows": rows}})
     handed = Extracted(slice=Slice(), parts=parts, rows=rows, bytes=0, query_hash="", extracted_at=NOW)
     result = transform(run, Plan(run_id="run", window=Window(mode="full", end=NOW)), [handed])
     table = pq.read_table(storage.absolute(result.parts[0]))

@@ -1,0 +1,247 @@
+"""Rows that break critical expectations, set aside with the reasons beside them: one folder per run, for few eyes.
+
+data/quarantine/<source>/<run key>/rows.parquet      folder 0700, file 0600
+quarantine.json   counts and window, no value
+data/quarantine/<source>/decisions.jsonl             who released or dropped what, and why
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from include.etl import duck
+from include.etl.config import Source
+from include.etl.duck import parquet, quote, text
+from include.etl.errors import ConfigurationError, DataError, StorageError, ValidationFailed
+from include.etl.handover import Handover, Moment, Window
+from include.etl.records.run import Run
+from include.etl.storage import Storage, plain_name, publish, read_json, remove_folder, seal, write_json
+from include.etl.validation import Failure, Reference, Verdict
+from include.etl.validation.failing_rows import condition, is_about_rows
+from include.etl.validation.suites import BATCH, read_suite
+
+ROWS, RECORD, DECISIONS = "rows.parquet", "quarantine.json", "decisions.jsonl"
+ROW, REASONS = "_row", "_reasons"
+DAY = timedelta(days=1)
+NUMBER = "((file_index::BIGINT << 40) + file_row_number)"
+"""A row's place in the raw parts, by which transform leaves it out."""
+
+
+class Quarantine(Handover):
+    """What was set aside of one run."""
+
+    source: str
+    run_key: str
+    dag_id: str
+    run_id: str
+    window: Window
+    rows: int
+    of: int
+    reasons: dict[str, int]
+    """Expectation and column -> rows that break it; a row may break several."""
+    set_aside_at: Moment
+    released_by: str | None = None
+    """The run that has read them again."""
+
+
+def set_aside(
+    run: Run, window: Window, parts: Sequence[Path], suite: Path, verdict: Verdict, references: Sequence[Reference]
+) -> Quarantine | None:
+    """Write the rows that break critical expectations to the run's own folder, replacing those of an earlier try.
+
+    None where there are none, or where what failed is about the table as a whole.
+
+    Raises:
+        ValidationFailed: more rows than `validation.max_rejected`; none is kept.
+    """
+    folder = _folder(run.storage, run.source.source, run.key)
+    remove_folder(folder)
+    wanted = run.source.validation.on_failure == "quarantine"
+    if not wanted or not verdict.critical or not all(is_about_rows(one.expectation) for one in verdict.critical):
+        return None
+    _private(folder)
+    with duck.session(run.source.memory_limit_mb, folder / ".scratch") as connection:
+        reasons = _find(run, connection, parts, suite, verdict.critical, references)
+        rows = duck.count(connection, f"(SELECT DISTINCT {ROW} FROM found)")
+        _check_limit(run, folder, rows, verdict, reasons)
+        _write(connection, folder / ROWS)
+    made = Quarantine(
+        source=run.source.source,
+        run_key=run.key,
+        dag_id=run.dag_id,
+        run_id=run.run_id,
+        window=window,
+        rows=rows,
+        of=verdict.rows,
+        reasons=reasons,
+        set_aside_at=datetime.now(UTC),
+    )
+    _record(folder, made)
+    return made
+
+
+def without(run: Run, connection: duckdb.DuckDBPyConnection, raw: list[Path], kept: Path) -> tuple[list[Path], int]:
+    """The raw parts, or a copy less the rows that validate has set aside; and how many those are."""
+    rows = _folder(run.storage, run.source.source, run.key) / ROWS
+    if not rows.exists():
+        return raw, 0
+    numbered = parquet(raw, numbered=True)
+    connection.execute(
+        f"COPY (SELECT * EXCLUDE (file_row_number) FROM {numbered} WHERE {NUMBER} NOT IN (SELECT {ROW} FROM "
+        f"{parquet([rows])}) ORDER BY {NUMBER}) TO {text(str(kept))} (FORMAT parquet, COMPRESSION zstd)"
+    )
+    return [kept], duck.count(connection, parquet([rows]))
+
+
+def standing(storage: Storage, source: str) -> list[Quarantine]:
+    """What is set aside of a source, oldest first."""
+    found = [Quarantine(**read_json(path)) for path in (storage.root / "quarantine" / source).glob(f"*/{RECORD}")]
+    return sorted(found, key=lambda one: one.set_aside_at)
+
+
+def one_of(storage: Storage, source: str, run_key: str) -> Quarantine:
+    """The quarantine of that run (its key or its id).
+
+    Raises:
+        ConfigurationError: there is none; with those that there are.
+    """
+    found = standing(storage, source)
+    chosen = [one for one in found if run_key in (one.run_key, one.run_id)]
+    if len(chosen) != 1:
+        keys = ", ".join(one.run_key for one in found) or "nothing is set aside"
+        raise ConfigurationError(f"source {source!r}: run {run_key!r}; allowed: {keys}")
+    return chosen[0]
+
+
+def rows_file(storage: Storage, one: Quarantine) -> Path:
+    """The rows with their reasons."""
+    return _folder(storage, one.source, one.run_key) / ROWS
+
+
+def span(storage: Storage, source: Source, one: Quarantine) -> tuple[datetime, datetime] | None:
+    """The part of the run's window to read again: a day around the rows' cursor values; None for everything."""
+    if source.cursor is None or one.window.mode == "full":
+        return None
+    column, rows = quote(source.cursor.column), parquet([rows_file(storage, one)])
+    with duck.session(source.memory_limit_mb, rows_file(storage, one).parent / ".scratch") as connection:
+        limits = f"min({column})::TIMESTAMP, max({column})::TIMESTAMP, count(*) - count({column})"
+        ((low, high, missing),) = connection.sql(f"SELECT {limits} FROM {rows}").fetchall()
+    if missing:
+        return None
+    # A day is more than any time zone's distance to UTC, in which a cursor without zone may be off here.
+    start, end = (moment.replace(tzinfo=UTC) + day for moment, day in ((low, -DAY), (high, DAY)))
+    return max(start, one.window.read_from or start), min(end, one.window.end)
+
+
+def mark_released(run: Run, run_key: str, by: str, reason: str) -> None:
+    """Note that a run has published those rows, or has set them aside anew; the copy stays until it is dropped."""
+    one = one_of(run.storage, run.source.source, run_key)
+    _record(rows_file(run.storage, one).parent, one.model_copy(update={"released_by": run.run_id}))
+    decided(run.storage, one, "release", by, reason)
+
+
+def drop(storage: Storage, one: Quarantine, by: str, reason: str) -> None:
+    """Delete the rows for good, and say so in the record of decisions first.
+
+    Raises:
+        ConfigurationError: the run has not published the others yet; its next try needs to know which to leave out.
+    """
+    summary = storage.root / "runs" / one.source / one.run_key / "summary.json"
+    if summary.exists() and read_json(summary)["status"] != "published":
+        raise ConfigurationError(
+            f"source {one.source!r}: run {one.run_id} has not published the other rows; clear it first, then drop"
+        )
+    decided(storage, one, "drop", by, reason)
+    remove_folder(_folder(storage, one.source, one.run_key))
+
+
+def decided(storage: Storage, one: Quarantine, decision: str, by: str, reason: str) -> None:
+    """Add a line to the source's record of decisions."""
+    line: dict[str, Any] = {"at": datetime.now(UTC).isoformat(), "decision": decision, "by": by, "reason": reason}
+    line |= {"run_key": one.run_key, "run_id": one.run_id, "rows": one.rows}
+    path = storage.root / "quarantine" / plain_name(one.source) / DECISIONS
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise StorageError(f"file {path}: {error.strerror}") from error
+
+
+def _record(folder: Path, one: Quarantine) -> None:
+    write_json(folder / RECORD, one.model_dump(mode="json"))
+    (folder / RECORD).chmod(0o600)
+
+
+def _folder(storage: Storage, source: str, run_key: str) -> Path:
+    return storage.root / "quarantine" / plain_name(source) / plain_name(run_key)
+
+
+def _private(folder: Path) -> None:
+    """Make the folder; it and the two above it are for the owner alone."""
+    try:
+        for path in (folder.parents[1], folder.parent, folder):
+            path.mkdir(parents=True, exist_ok=True)
+            path.chmod(0o700)
+    except OSError as error:
+        raise StorageError(f"folder {folder}: {error.strerror}") from error
+
+
+def _find(
+    run: Run,
+    connection: duckdb.DuckDBPyConnection,
+    parts: Sequence[Path],
+    suite: Path,
+    failures: Sequence[Failure],
+    references: Sequence[Reference],
+) -> dict[str, int]:
+    """Fill the table `found` with a line per row and reason; each must be as many as the validation has counted."""
+    connection.execute(f"CREATE VIEW {BATCH} AS SELECT *, {NUMBER} AS {ROW} FROM {parquet(parts, numbered=True)}")
+    for reference in references:
+        connection.execute(f"CREATE VIEW {quote(reference.name)} AS SELECT * FROM {parquet(reference.parts)}")
+    connection.execute(f"CREATE TABLE found ({ROW} BIGINT, reason VARCHAR)")
+    entries = {entry.number: entry for entry in read_suite(suite).entries}
+    reasons: dict[str, int] = {}
+    for failure in failures:
+        reason = f"{failure.expectation} on {failure.column}"
+        rows = f"SELECT {ROW}, {text(reason)} FROM {BATCH} WHERE {condition(entries[failure.number])}"
+        (added,) = connection.execute(f"INSERT INTO found {rows}").fetchone() or (0,)
+        if added != failure.unexpected_count:
+            raise DataError(
+                f"source {run.source.source!r}: {reason}: {failure.unexpected_count} rows break it, {added} were found "
+                "to set aside; nothing was published. Use validation.on_failure: stop"
+            )
+        reasons[reason] = reasons.get(reason, 0) + int(added)
+    return reasons
+
+
+def _check_limit(run: Run, folder: Path, rows: int, verdict: Verdict, reasons: dict[str, int]) -> None:
+    most = run.source.validation.max_rejected
+    if rows <= verdict.rows * most:
+        return
+    remove_folder(folder)
+    listed = "; ".join(f"{reason}: {count}" for reason, count in reasons.items())
+    raise ValidationFailed(
+        f"source {run.source.source!r}: {rows} of {verdict.rows} rows break critical expectations, more than "
+        f"validation.max_rejected = {100 * most:g}% allows; nothing was published: {listed}"
+    )
+
+
+def _write(connection: duckdb.DuckDBPyConnection, final: Path) -> None:
+    staged = final.with_name(f".{final.name}.tmp")
+    reasons = f"(SELECT {ROW}, list(DISTINCT reason ORDER BY reason) AS {REASONS} FROM found GROUP BY {ROW})"
+    connection.execute(
+        f"COPY (SELECT {BATCH}.* EXCLUDE (file_row_number), {REASONS} FROM {BATCH} JOIN {reasons} USING ({ROW}) "
+        f"ORDER BY {ROW}) TO {text(str(staged))} (FORMAT parquet, COMPRESSION zstd)"
+    )
+    seal(staged)
+    staged.chmod(0o600)
+    publish(staged, final)

@@ -1,0 +1,215 @@
+"""Checks publications again, any time: the files against the manifest, and the rows against the source as it is now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from include.etl import cursor as cursors
+from include.etl import duck
+from include.etl.completeness.extraction import NOT_COUNTED, fields_of
+from include.etl.completeness.publication import READ, WRITTEN, of_format, published_fields
+from include.etl.completeness.totals import Totals, differences, of_source
+from include.etl.engines import open_source
+from include.etl.errors import ConfigurationError, ExtractionError, StorageError
+from include.etl.handover import DELETED_AT, Window
+from include.etl.phases.extract import windowed
+from include.etl.publication import files, journal
+from include.etl.publication.files import cursor_text
+from include.etl.records import manifest as manifests
+from include.etl.records.manifest import AGAIN, Manifest, PublishedFile
+from include.etl.records.run import Run
+from include.etl.storage import sha256
+
+Verdict = Literal["verified", "different", "not checked"]
+
+
+@dataclass
+class Finding:
+    """What was found of one publication."""
+
+    window: str
+    differences: list[str] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+    """What could not be checked, and why."""
+    notes: list[str] = field(default_factory=list)
+    """What differs, and may."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """A difference counts more than what could not be checked."""
+        return "different" if self.differences else "not checked" if self.unchecked else "verified"
+
+
+def verify(run: Run, which: str = "latest") -> list[Finding]:
+    """Check the publication of a window, the latest one, or all.
+
+    Raises:
+        ConfigurationError: there is no such publication.
+    """
+    with run.storage.lock(run.source.source, f"verify of {run.source.source}", shared=True):
+        found = manifests.current(run.storage, run.source.source)
+        chosen = _chosen(run, found, which)
+        if (run.storage.folder("staging", run.source.source) / journal.NAME).exists():
+            why = "a publication was stopped in the middle; the source's next run finishes it"
+            return [Finding(one.window.name, unchecked=[why]) for one in chosen]
+        checked = [(one, Finding(one.window.name, list(_of_files(run, one))), _held(run, one, found)) for one in chosen]
+    for one, finding, held in checked:
+        try:
+            _compare_source(run, one, finding, held)
+        except ExtractionError as error:
+            finding.unchecked.append(f"the source could not be asked: {error}")
+    return [finding for _, finding, _ in checked]
+
+
+def _chosen(run: Run, found: Sequence[Manifest], which: str) -> list[Manifest]:
+    if which == "all" and found:
+        return list(found)
+    if which == "latest" and found:
+        return [max(found, key=lambda one: one.published_at)]
+    chosen = [one for one in found if one.window.name == which]
+    if not chosen:
+        names = ", ".join(one.window.name for one in found) or "nothing is published yet"
+        raise ConfigurationError(f"source {run.source.source!r}: window {which!r}; allowed: latest, all, {names}")
+    return chosen
+
+
+def _of_files(run: Run, manifest: Manifest) -> Iterator[str]:
+    """Differences between the files and the manifest, and of the manifest with itself."""
+    rows, folder = manifest.rows, manifests.published_folder(run.storage, manifest.source)
+    if rows.extracted - sum(rows.removed.values()) != rows.published:
+        yield f"manifest: {rows.extracted} extracted less {sum(rows.removed.values())} removed are not {rows.published}"
+    damaged = [line for file in manifest.files for line in _of_bytes(folder, file)]
+    yield from damaged
+    if damaged:
+        return
+    fields = published_fields(run.source, files.schema_of(manifest))
+    with duck.session(run.source.memory_limit_mb, run.records / ".scratch") as connection:
+        for name in dict.fromkeys(file.format for file in manifest.files):
+            try:
+                found = of_format(connection, folder, manifest, name, fields)
+            except StorageError as error:
+                yield str(error)
+                continue
+            yield from (f"{name} files: {line}" for line in _of_totals(manifest, name, found))
+
+
+def _of_bytes(folder: Path, file: PublishedFile) -> Iterator[str]:
+    path = folder / file.path
+    if not path.exists():
+        yield f"file {file.path} is gone"
+    elif path.stat().st_size != file.bytes:
+        yield f"file {file.path}: {file.bytes} bytes were published, it has {path.stat().st_size}"
+    elif sha256(path) != file.sha256:
+        yield f"file {file.path}: its content has changed (SHA-256)"
+
+
+def _of_totals(manifest: Manifest, name: str, found: Totals) -> list[str]:
+    """Against the manifest's rows; and against its checksums, as long as no later publication took rows over."""
+    left = manifest.rows.published + manifest.kept + manifest.deleted - manifest.replaced_later
+    if found.rows != left:
+        return [f"rows: {left} by the manifest, {found.rows} in the files"]
+    links = [check for check in manifest.completeness.checks if check.link == WRITTEN.format(name)]
+    return [] if manifest.replaced_later else [line for one in links for line in _known(one.found, found.shown())]
+
+
+def _known(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Differences in what both have: the columns to sum up may have been chosen anew."""
+    both = {name: one for name, one in then.get("columns", {}).items() if name in now.get("columns", {})}
+    return differences({"rows": then["rows"], "columns": both}, now)
+
+
+def _held(run: Run, manifest: Manifest, everything: Sequence[Manifest]) -> int | None:
+    """Rows published with a cursor value in the window, by whichever publication, and those removed on purpose.
+
+    None where files are missing: that is a difference already.
+    """
+    removed = sum(count for why, count in manifest.rows.removed.items() if not why.startswith(AGAIN))
+    if run.source.cursor is None:
+        return manifest.rows.published + removed
+    folder, held = manifests.published_folder(run.storage, manifest.source), removed
+    try:
+        for one in everything:
+            listed = [file for file in one.files if file.format == one.files[0].format]
+            held += sum(_within(run, manifest.window, folder, one, file) for file in listed)
+    except ExtractionError:
+        return None
+    return held
+
+
+def _within(run: Run, window: Window, folder: Path, manifest: Manifest, file: PublishedFile) -> int:
+    """Rows of a file whose cursor value lies in the window."""
+    if manifest.cursor is None:
+        return 0
+    kind = files.schema_of(manifest).field(manifest.cursor).type
+    start, end = (cursors.bound(moment, kind, run.source) for moment in (window.read_from, window.end))
+    low, high = cursor_text(start), cursor_text(end)  # type: ignore[arg-type]
+    if file.cursor_min is not None and not file.cursor_missing and high is not None:
+        if file.cursor_min >= high or (low is not None and str(file.cursor_max) < low):
+            return 0
+        if str(file.cursor_max) < high and (low is None or file.cursor_min >= low):
+            return file.rows - file.deleted
+    return sum(_count(_alive(batch), manifest.cursor, start, end) for batch in files.read(folder, manifest, file))
+
+
+def _alive(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows that are not marked as deleted."""
+    marked = DELETED_AT in batch.schema.names
+    return batch.filter(pc.is_null(batch.column(DELETED_AT))) if marked else batch
+
+
+def _count(batch: pa.RecordBatch, cursor: str, start: Any, end: Any) -> int:
+    column = batch.column(cursor)
+    inside = pc.less(column, pa.scalar(end, column.type))
+    if start is not None:
+        inside = pc.and_(inside, pc.greater_equal(column, pa.scalar(start, column.type)))
+    missing = column.null_count if start is None else 0
+    return int(pc.sum(inside).as_py() or 0) + missing
+
+
+def _compare_source(run: Run, manifest: Manifest, finding: Finding, held: int | None) -> None:
+    """Rows can leave a window that has been read (updated later, deleted), but none may have come."""
+    source, window = run.source, manifest.window
+    if not source.verify.count:
+        finding.unchecked.append(NOT_COUNTED)
+        return
+    if held is None:
+        return
+    if source.cursor and window.mode == "full":  # what has been written since is not what that run read
+        window = Window(mode="incremental", end=window.end)
+    elif window.mode == "incremental" and window.read_from:  # rows without cursor, which every run reads, tell nothing
+        window = window.model_copy(update={"mode": "range"})
+    engine = open_source(source, f"moh-etl {source.source} verify")
+    with engine.session() as session:
+        query = windowed(source, engine, session, window)
+        now = of_source(engine, session, query, fields_of(source, session.schema(query)))
+    _judge(run, manifest, finding, held, now)
+
+
+def _judge(run: Run, manifest: Manifest, finding: Finding, held: int, now: Totals) -> None:
+    window, then = manifest.window, [one for one in manifest.completeness.checks if one.link == READ]
+    if now.rows == manifest.rows.extracted and then and (changed := _known(then[0].found, now.shown())):
+        finding.differences += [f"source now: {line} (changed there without a new cursor value)" for line in changed]
+    elif now.rows == held:
+        finding.notes.append(f"the source holds {now.rows} rows, as published")
+    elif run.source.cursor is None:
+        finding.unchecked.append(
+            f"the source holds {now.rows} rows now, {held} were read: without a cursor old rows cannot be told from new"
+        )
+    elif now.rows < held:
+        finding.notes.append(
+            f"the source holds {now.rows} of {held} rows of this window: the others were updated or deleted since"
+        )
+    else:
+        since = f"--start {window.read_from.isoformat()} " if window.read_from else "--mode full"
+        until = f"--end {window.end.isoformat()}" if window.read_from else ""
+        finding.differences.append(
+            f"the source holds {now.rows} rows in this window, {held} were published or left out for a reason: some "
+            "came after it was read. Read it again: scripts/run_extraction.py --sources "
+            f"{manifest.source} {since}{until}"
+        )

@@ -1,0 +1,243 @@
+"""Every link from the source to the published files is checked: any fault is found, and nothing is published."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from include.etl import run as runner
+from include.etl.completeness import extraction
+from include.etl.completeness.totals import Totals
+from include.etl.engines.base import Query, Stream
+from include.etl.engines.sqlite import SqliteSession
+from include.etl.errors import ConfigurationError, DataError, StorageError
+from include.etl.outputs.csv import CsvOutput
+from include.etl.outputs.excel import ExcelOutput
+from include.etl.outputs.parquet import ParquetOutput
+from include.etl.phases import transform as transform_phase
+from tests.integration.conftest import VISITS, Project
+from tests.integration.test_publication import FIRST, INSERT, some_visits, visit
+
+COLUMNS = "verify: {columns: [visit_id, fee, note, visit_date, updated_at]}\n"
+ALL = VISITS.replace("[parquet]", "[parquet, csv, excel]") + COLUMNS
+Batches = Iterator[pa.RecordBatch]
+
+
+@pytest.fixture
+def clinic(project: Project) -> Project:
+    """50 rows in batches of 10, and something published before, which must stay."""
+    project.configure(ALL + "extract: {batch_rows: 10}\n")
+    project.execute(INSERT, [visit(999, FIRST - timedelta(days=5))])
+    project.run(start="2023-12-01", end="2023-12-31")
+    project.execute(INSERT, some_visits(50))
+    return project
+
+
+def refused(project: Project, error: type[Exception], message: str) -> str:
+    """The run fails so, and neither what is published nor the checkpoint has changed."""
+    before, checkpoint = project.files(), dict(project.variables)
+    with pytest.raises(error, match=message) as raised:
+        project.run()
+    assert project.files() == before
+    assert project.variables == checkpoint
+    assert not list((project.folder / "data" / "staging").glob("*/*"))
+    assert "12.3" not in str(raised.value)
+    return str(raised.value)
+
+
+def test_every_link_is_recorded(clinic: Project) -> None:
+    clinic.execute(INSERT, [(7, "2024-01-01", None, None, "2024-01-09 00:00:00")])
+    found = clinic.run().publication.completeness
+    assert found.verified
+    assert found.reason == ""
+    assert {check.link: (check.expected["rows"], check.found["rows"]) for check in found.checks} == {
+        "source = raw parts": (52, 52),
+        "raw parts - removed = published rows": (51, 51),
+        "published rows = parquet files": (51, 51),
+        "published rows = csv files": (51, 51),
+        "published rows = excel files": (51, 51),
+    }
+    assert all(check.expected == check.found for check in found.checks)
+    assert [found.checks[0].found["columns"][name]["values"] for name in ("visit_id", "fee")] == [52, 51]
+    assert found.checks[2].found["columns"].keys() == {"visit_id", "fee", "note", "visit_date", "updated_at"}
+
+
+def test_partition_without_value_and_empty_window(clinic: Project) -> None:
+    clinic.execute(INSERT, [(1000, None, None, None, "2024-01-09 00:00:00")])
+    assert clinic.run().publication.completeness.verified
+    nothing = clinic.run(start="2022-01-01", end="2022-01-02").publication.completeness
+    assert nothing.verified
+    assert nothing.checks[-1].found["rows"] == 0
+
+
+@pytest.mark.parametrize(
+    ("broken", "numbers"),
+    [(lambda b: b[:2] + b[3:], "51 and 41"), (lambda b: b[:3] + b[2:], "51 and 61"), (lambda b: b[:-1], "51 and 50")],
+    ids=["drops a batch", "repeats a batch", "ends early"],
+)
+def test_reader_at_fault(
+    clinic: Project, monkeypatch: pytest.MonkeyPatch, broken: Callable[[Any], Any], numbers: str
+) -> None:
+    stream = SqliteSession.stream
+
+    def faulty(self: SqliteSession, query: Query) -> Stream:
+        schema, batches = stream(self, query)
+        return Stream(schema, iter(broken(list(batches))))
+
+    monkeypatch.setattr(SqliteSession, "stream", faulty)
+    refused(clinic, DataError, rf"source and raw parts\): rows: {numbers}.*nothing was published")
+
+
+def test_reader_that_changes_a_value(clinic: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = SqliteSession.stream
+
+    def faulty(self: SqliteSession, query: Query) -> Stream:
+        schema, batches = stream(self, query)
+        return Stream(schema, (_changed(batch, "note", "FINE") for batch in batches))
+
+    monkeypatch.setattr(SqliteSession, "stream", faulty)
+    refused(clinic, DataError, r"column 'note': checksum \w+ and \w+; nothing was published")
+
+
+def _changed(batch: pa.RecordBatch, column: str, value: str) -> pa.RecordBatch:
+    position = batch.schema.get_field_index(column)
+    values = [value, *batch.column(position).to_pylist()[1:]]
+    return batch.set_column(position, batch.schema.field(position), pa.array(values, pa.string()))
+
+
+def truncate(part: Path) -> None:
+    part.write_bytes(part.read_bytes()[:-100])
+
+
+def shorten(part: Path) -> None:
+    table = pq.read_table(part)
+    pq.write_table(table.slice(1), part)
+
+
+def alter(part: Path) -> None:
+    batch = pq.read_table(part).combine_chunks().to_batches()[0]
+    pq.write_table(pa.Table.from_batches([_changed(batch, "note", "other")]), part)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (Path.unlink, "part-00000.parquet"),
+        (truncate, "part-00000.parquet"),
+        (shorten, "raw parts of run .* have changed.*: rows: 51 and 50"),
+        (alter, "raw parts of run .* have changed.*: column 'note': checksum"),
+    ],
+)
+def test_raw_part_damaged_between_phases(
+    clinic: Project, monkeypatch: pytest.MonkeyPatch, fault: Callable[[Path], None], message: str
+) -> None:
+    check = runner.check
+
+    def damage(run: Any, plan: Any, extracted: Any) -> Any:
+        fault(run.storage.absolute(extracted[0].parts[0]))
+        return check(run, plan, extracted)
+
+    monkeypatch.setattr(runner, "check", damage)
+    refused(clinic, StorageError, message)
+
+
+def test_transform_that_loses_a_row(clinic: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    clinic.execute(INSERT, [visit(7, FIRST + timedelta(days=3)), visit(8, FIRST + timedelta(days=3))])
+    keep = transform_phase._without_duplicates
+    lossy = lambda *given: f"(SELECT * FROM {keep(*given)} LIMIT 50)"  # noqa: E731
+    monkeypatch.setattr(transform_phase, "_without_duplicates", lossy)
+    refused(clinic, DataError, r"raw parts - older versions = rows that stay\): rows: 51 and 50")
+
+
+@pytest.mark.parametrize("honest", [True, False], ids=["counts what it wrote", "counts what it got"])
+@pytest.mark.parametrize("output", [ParquetOutput, CsvOutput, ExcelOutput])
+def test_output_that_drops_a_row(
+    clinic: Project, monkeypatch: pytest.MonkeyPatch, output: type[Any], honest: bool
+) -> None:
+    write = output.write
+
+    def lossy(self: Any, reader: pa.RecordBatchReader, path: Path) -> int:
+        table = reader.read_all()
+        rows = write(self, table.slice(1).to_reader(), path)
+        return rows if honest else table.num_rows
+
+    monkeypatch.setattr(output, "write", lossy)
+    refused(clinic, StorageError, r"rows: 51 and 46" if honest else r"11 rows were written, 10 read back")
+
+
+@pytest.mark.parametrize("output", [ParquetOutput, CsvOutput, ExcelOutput])
+def test_output_that_changes_a_value(clinic: Project, monkeypatch: pytest.MonkeyPatch, output: type[Any]) -> None:
+    write = output.write
+
+    def lossy(self: Any, reader: pa.RecordBatchReader, path: Path) -> int:
+        schema = reader.schema
+        changed = pa.RecordBatchReader.from_batches(schema, (_changed(batch, "note", "x") for batch in reader))
+        return write(self, changed, path)
+
+    monkeypatch.setattr(output, "write", lossy)
+    refused(clinic, StorageError, r"rows were lost or changed on the way \(published rows = .*column 'note': checksum")
+
+
+def test_rewritten_file_of_another_publication_is_read_back(clinic: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    clinic.run()
+    before, write = clinic.files(), ParquetOutput.write
+
+    def lossy(self: Any, reader: pa.RecordBatchReader, path: Path) -> int:
+        table = reader.read_all()
+        write(self, (table.slice(1) if "rewritten" in path.parts else table).to_reader(), path)
+        return int(table.num_rows)
+
+    monkeypatch.setattr(ParquetOutput, "write", lossy)
+    with pytest.raises(StorageError, match="were written"):
+        clinic.run(start="2024-01-01", end="2024-01-01T20:00:00Z")
+    assert clinic.files() == before
+
+
+def test_counting_can_be_switched_off(clinic: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    clinic.configure(VISITS + "verify: {count: false}\n")
+    monkeypatch.setattr(SqliteSession, "single_row", None)
+    found = clinic.run().publication.completeness
+    assert not found.verified
+    assert found.reason == "verify.count is false: the source was not asked"
+    assert "source = raw parts" not in [check.link for check in found.checks]
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("verify: {columns: [none]}", "verify.columns: 'none': it is not in the result; allowed:.*visit_id"),
+        ("verify: {columns: [fee], count: false}", "`columns` needs `count`"),
+    ],
+)
+def test_wrong_configuration_is_refused_before_reading(project: Project, asked: str, message: str) -> None:
+    project.configure(VISITS + asked + "\n")
+    with pytest.raises(ConfigurationError, match=message):
+        project.run()
+    assert not list((project.folder / "data").rglob("*.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("counts", "verified"),
+    [((53, 51), True), ((53, 52), False), ((53, 53), None), ((51,), True)],
+    ids=["changed back", "still changing", "stays different", "equal at once"],
+)
+def test_source_without_one_state(
+    clinic: Project, monkeypatch: pytest.MonkeyPatch, counts: tuple[int, ...], verified: bool | None
+) -> None:
+    """SQL Server without snapshots: a difference may be a change made meanwhile, so the source is asked again."""
+    clinic.configure(VISITS)
+    answers = iter(counts)
+    monkeypatch.setattr(SqliteSession, "consistency", "none")
+    monkeypatch.setattr(extraction, "of_source", lambda *_: Totals(rows=next(answers)))
+    if verified is None:
+        refused(clinic, DataError, "rows: 53 and 51")
+        return
+    found = clinic.run().publication.completeness
+    assert found.verified is verified
+    assert ("rows were changing" in found.reason) is not verified

@@ -1,0 +1,165 @@
+"""scripts/verify.py: what was published, checked again."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from scripts import verify
+from tests.integration.conftest import VISITS, Project
+from tests.integration.test_publication import FIRST, INSERT, some_visits, visit
+
+SOURCE = VISITS.replace("[parquet]", "[parquet, csv]") + "verify: {columns: [fee, note]}\n"
+
+
+@pytest.fixture
+def clinic(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    project.configure(SOURCE)
+    project.execute(INSERT, some_visits(40))
+    project.run(start="2024-01-01", end="2024-01-03")
+    return project
+
+
+def found(project: Project, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[dict[str, Any]]]:
+    capsys.readouterr()
+    status = verify.main(["visits", "--json", *arguments])
+    printed = capsys.readouterr().out
+    return status, json.loads(printed)["windows"] if printed else []
+
+
+def test_unchanged_publication_is_verified(clinic: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    status, (one,) = found(clinic, capsys)
+    assert (status, one["verdict"], one["differences"], one["unchecked"]) == (0, "verified", [], [])
+    assert one["notes"] == ["the source holds 40 rows, as published"]
+
+
+def delete_a_row(project: Project) -> None:
+    path = next(project.published.rglob("*.csv.gz"))
+    lines = gzip.decompress(path.read_bytes()).splitlines(keepends=True)
+    path.write_bytes(gzip.compress(b"".join(lines[:-1])))
+
+
+def tamper(project: Project) -> None:
+    path = next(project.published.rglob("*.parquet"))
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(content)
+
+
+def remove(project: Project) -> None:
+    next(project.published.rglob("*.parquet")).unlink()
+
+
+def edit(**changes: Any) -> Callable[[Project], None]:
+    def change(project: Project) -> None:
+        path = next(project.published.glob("_manifests/*.json"))
+        content = json.loads(path.read_text())
+        for key, value in changes.items():
+            content["rows" if key in content["rows"] else "completeness"][key] = value
+        path.write_text(json.dumps(content))
+
+    return change
+
+
+def lie(project: Project) -> None:
+    path = next(project.published.glob("_manifests/*.json"))
+    content = json.loads(path.read_text())
+    content["completeness"]["checks"][-1]["found"]["columns"]["fee"]["checksum"] = "0" * 16
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (delete_a_row, "bytes were published, it has"),
+        (tamper, "its content has changed"),
+        (remove, "is gone"),
+        (edit(published=39), "manifest: 40 extracted less 0 removed are not 39"),
+        (edit(published=39, removed={"older version or duplicate": 1}), "rows: 39 by the manifest, 40 in the files"),
+        (lie, "csv files: column 'fee': checksum"),
+    ],
+)
+def test_faults_are_found(
+    clinic: Project, capsys: pytest.CaptureFixture[str], fault: Callable[[Project], None], message: str
+) -> None:
+    fault(clinic)
+    status, (one,) = found(clinic, capsys)
+    assert (status, one["verdict"]) == (1, "different")
+    assert message in " ".join(one["differences"])
+
+
+def test_source_may_lose_rows_of_a_window_but_gain_none(clinic: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    clinic.execute("UPDATE visits SET updated_at = '2024-06-01 00:00:00' WHERE visit_id < 3")
+    clinic.execute("DELETE FROM visits WHERE visit_id = 3")
+    status, (one,) = found(clinic, capsys)
+    assert (status, one["notes"]) == (
+        0,
+        ["the source holds 36 of 40 rows of this window: the others were updated or deleted since"],
+    )
+    clinic.execute(INSERT, [visit(100 + number, FIRST) for number in range(5)])
+    status, (one,) = found(clinic, capsys)
+    assert status == 1
+    assert "41 rows in this window, 40 were published" in one["differences"][0]
+
+
+def test_value_changed_behind_the_cursor(clinic: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    clinic.execute("UPDATE visits SET fee = '99.00' WHERE visit_id = 3")
+    status, (one,) = found(clinic, capsys)
+    assert status == 1
+    assert "source now: column 'fee': checksum" in one["differences"][0]
+
+
+def test_rows_that_other_publications_hold_count(clinic: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    """Overlapping windows, a lookback and a full run's copy: every window is still complete."""
+    clinic.run(start="2024-01-02", end="2024-01-04T06:00:00Z")
+    clinic.execute(INSERT, [visit(7, FIRST + timedelta(days=8))])  # a second version of a row
+    clinic.run()
+    clinic.run()
+    status, windows = found(clinic, capsys, "--window", "all")
+    assert status == 0
+    assert len(windows) >= 2
+    assert {one["verdict"] for one in windows} == {"verified"}
+    clinic.run(mode="full")
+    assert found(clinic, capsys, "--window", "all")[0] == 0
+
+
+def test_what_cannot_be_checked_says_so(
+    clinic: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clinic.configure(VISITS + "verify: {count: false}\n")
+    status, (one,) = found(clinic, capsys)
+    assert (status, one["verdict"]) == (3, "not checked")
+    clinic.configure(SOURCE)
+    (clinic.folder / "clinic.db").rename(clinic.folder / "away.db")
+    status, (one,) = found(clinic, capsys)
+    assert status == 3
+    assert "the source could not be asked" in one["unchecked"][0]
+
+
+def test_source_without_cursor(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    project.configure(
+        VISITS.replace("cursor: {column: updated_at, lookback: 1h}\n", "").replace("incremental:", "full:")
+    )
+    project.execute(INSERT, some_visits(5))
+    project.run()
+    assert found(project, capsys)[0] == 0
+    project.execute("DELETE FROM visits WHERE visit_id = 1")
+    status, (one,) = found(project, capsys)
+    assert status == 3
+    assert "without a cursor old rows cannot be told from new" in one["unchecked"][0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["nobody"], "does not exist"), (["visits", "--window", "x"], "allowed: latest, all, 20240101T")],
+)
+def test_wrong_requests(
+    clinic: Project, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert verify.main(arguments) == 2
+    assert message in capsys.readouterr().err
