@@ -14,6 +14,7 @@ import duckdb
 import pytest
 
 from scripts.local_airflow import LocalAirflow
+from tests.e2e.collectors import StatsD, statsd
 from tests.servers import DatabaseServer
 
 ENGINES = ["sqlite", "postgres", "mysql"]
@@ -75,6 +76,7 @@ class Stage:
     data: Path
     include: Path
     execute: dict[str, Callable[[str], Any]]
+    statsd: StatsD
 
     def finish(self, dag_id: str, run_id: str) -> dict[str, Any]:
         """Wait for a run; its state is the caller's to judge."""
@@ -148,5 +150,8 @@ def stage(
         "AIRFLOW_CONN_CLINIC_POSTGRES": postgres_server.airflow_connection,
         "AIRFLOW_CONN_CLINIC_MYSQL": mariadb_server.airflow_connection,
     }
-    with LocalAirflow(folder / "airflow", environment=environment, schedules=False) as airflow:
-        yield Stage(airflow, folder / "data", folder, execute)
+    with (
+        statsd() as metrics,
+        LocalAirflow(folder / "airflow", environment=environment | metrics.settings, schedules=False) as airflow,
+    ):
+        yield Stage(airflow, folder / "data", folder, execute, metrics)

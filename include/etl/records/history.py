@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -205,8 +205,3 @@ def success_rate(found: Sequence[RunSummary]) -> float | None:
     """Share of the runs that have ended, and ended well; None where none has ended."""
     ended = [run for run in found if run.status != "running"]
     return sum(run.status in GOOD for run in ended) / len(ended) if ended else None
-
-
-def since(lines: Iterable[Line], moment: datetime) -> list[Line]:
-    """The lines of what began then or later."""
-    return [line for line in lines if datetime.fromisoformat(line["started_at"]).astimezone(UTC) >= moment]
