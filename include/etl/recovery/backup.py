@@ -2,7 +2,7 @@
 
 data/backups/<UTC stamp>/configuration.tar.gz   sources, SQL, expectations
                          checkpoints.json       {source: checkpoint}
-                         backup.json            SHA-256 of both
+                         backup.json            SHA-256 of both, see docs/maintenance.md
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class Backup:
     def problem(self) -> str | None:
         """Why it cannot be used; None if it is whole."""
         try:
-            known = read_json(self.folder / SEAL)["sha256"]
+            known = read_json(self.folder / SEAL)["files"]
             for name in (CONFIGURATION, CHECKPOINTS):
-                if sha256(self.folder / name) != known[name]:
+                if sha256(self.folder / name) != known[name]["sha256"]:
                     return f"{name} has changed since it was written (SHA-256)"
         except (StorageError, OSError) as error:
             return str(error)

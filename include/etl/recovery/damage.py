@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from include.etl.storage import Storage, read_json, sha256
 
 BEGINNING = datetime.min.replace(tzinfo=UTC)
 DAY = timedelta(days=1)
+_WINDOW = re.compile(r"(\d{8}T\d{6}(?:\.\d{6})?Z)_(\d{8}T\d{6}(?:\.\d{6})?Z)")
 AGAIN = "read-again.json"
 """Below data/damaged/<source>: what has been set aside and is not read again yet."""
 
@@ -42,7 +44,7 @@ class Damage:
     manifests: list[str] = field(default_factory=list)
     """Cannot be understood."""
     files: list[tuple[Manifest, PublishedFile]] = field(default_factory=list)
-    """Listed, but gone or changed; with them the same rows in other formats."""
+    """Listed, but gone or changed; with them the same partition in other formats."""
     strangers: list[str] = field(default_factory=list)
     """Not listed by any manifest: rows of a manifest that is gone."""
     journal: bool = False
@@ -70,8 +72,8 @@ def find(storage: Storage, source: str) -> Damage:
         except StorageError:
             found.manifests.append(path.relative_to(folder).as_posix())
     for one in found.standing if pending is None else ():
-        spoilt = {Path(file.path).with_suffix("") for file in one.files if not _whole(folder, file)}
-        found.files += [(one, file) for file in one.files if Path(file.path).with_suffix("") in spoilt]
+        spoilt = {file.partition for file in one.files if not _whole(folder, file)}
+        found.files += [(one, file) for file in one.files if file.partition in spoilt]
     if pending is None:
         listed = {file.path for one in found.standing for file in one.files}
         found.strangers = [name for name in _data_files(folder) if name not in listed]
@@ -96,7 +98,10 @@ def lost_spans(source: Source, damage: Damage) -> list[Span] | None:
 
     A day is more than any time zone's distance to UTC, in which a cursor without zone may be off here.
     """
-    spans = []
+    names = [named_span(name) for name in (*damage.manifests, *damage.strangers)]
+    spans = [span for span in names if span is not None]
+    if len(spans) < len(names):
+        return None
     for _, file in damage.files:
         missing = file.cursor_missing and source.cursor is not None and source.cursor.nulls == "first_run"
         if file.cursor_min is None or file.cursor_max is None or missing:
@@ -109,6 +114,14 @@ def lost_spans(source: Source, damage: Damage) -> list[Span] | None:
         except (ValueError, OverflowError):
             return None
     return spans
+
+
+def named_span(path: str) -> Span | None:
+    """The window in the name of a manifest or a data file; None if it has no beginning, or cannot be told."""
+    found = _WINDOW.match(path.rpartition("/")[2])
+    if not found:
+        return None
+    return Span(*(datetime.fromisoformat(text) for text in found.groups()))
 
 
 def gaps(standing: Sequence[Manifest], bound: datetime) -> list[Span]:

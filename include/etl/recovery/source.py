@@ -110,7 +110,8 @@ def _recover(work: _Work) -> None:
     done.damage = damage.lines
     done.set_aside = f"damaged/{source.source}/{work.asked.stamp}" if damage.lines else None
     read_again(work, spans)
-    repair.remember(work.storage, source.source, [])
+    if spans is not None or not work.asked.start:  # all that was set aside has been read again
+        repair.remember(work.storage, source.source, [])
     done.findings = [asdict(one) | {"verdict": one.verdict} for one in _proven(work)]
     verdicts = {one["verdict"] for one in done.findings}
     done.verdict = next((one for one in ("different", "not checked") if one in verdicts), "recovered")
@@ -119,13 +120,13 @@ def _recover(work: _Work) -> None:
 
 
 def read_again(work: _Work, spans: Sequence[Span] | None) -> None:
-    """What was asked for, or else what is lost; and then all that has come since the checkpoint."""
+    """What was asked for and what is lost; and then all that has come since the checkpoint."""
     asked, reason = work.asked, f"recovery: {work.asked.reason}"
     if work.source.cursor is None or (spans is None and not asked.start):
         work.read(Parameters("full", reason=reason))
         return
-    ranges = [(asked.start, asked.end)] if asked.start else [_text(span) for span in spans or ()]
-    for start, end in ranges:
+    wanted = [(asked.start, asked.end)] if asked.start else []
+    for start, end in (*wanted, *(_text(span) for span in spans or ())):
         work.read(Parameters("range", start, end, reason=reason))
     standing = manifest.current(work.storage, work.source.source)
     known = work.variables.get(checkpoint.variable_key(work.source.source))
@@ -147,6 +148,9 @@ def _proven(work: _Work) -> list[Finding]:
     if not different or work.source.cursor is None:
         return findings
     for one in manifest.current(work.storage, work.source.source):
+        if one.window.name in different and one.window.read_from is None:
+            work.read(Parameters("full", reason=f"recovery: {work.asked.reason}"))
+            break
         if one.window.name in different and one.window.read_from:
             span = Span(one.window.read_from, one.window.end)
             work.read(Parameters("range", *_text(span), reason=f"recovery: {work.asked.reason}"))
