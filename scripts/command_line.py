@@ -26,13 +26,9 @@ class Declined(Exception):
     """A person said no; nothing was changed."""
 
 
-def parser(description: str | None, usage: str = "") -> argparse.ArgumentParser:
+def parser(description: str | None) -> argparse.ArgumentParser:
     """A parser whose --help shows the script's docstring and what the exit status means."""
-    return argparse.ArgumentParser(
-        description=(description or "") + usage,
-        epilog=EXIT_STATUS,
-        formatter_class=_Help,
-    )
+    return argparse.ArgumentParser(description=description, epilog=EXIT_STATUS, formatter_class=_Help)
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -76,6 +72,11 @@ def status_of(error: ExtractionError) -> int:
     if isinstance(error, ConfigurationError):
         return WRONG
     return TRY_AGAIN if isinstance(error, TransientError) else FAILED
+
+
+def worst(statuses: Sequence[int]) -> int:
+    """One status for several: what a person has to look at counts more than what may pass."""
+    return max(statuses, key=(DONE, TRY_AGAIN, FAILED, WRONG).index)
 
 
 def say(asked: argparse.Namespace, result: Any, lines: Sequence[str]) -> None:
