@@ -54,7 +54,7 @@ class Stage:
 
     def finish(self, dag_id: str, run_id: str) -> dict[str, Any]:
         """Wait for a run; its state is the caller's to judge."""
-        run: dict[str, Any] = self.airflow.api.wait_for_run(dag_id, run_id, timeout_s=120)
+        run: dict[str, Any] = self.airflow.api.wait_for_run(dag_id, run_id, timeout_s=300)
         return run
 
     def trigger(self, dag_id: str, **conf: Any) -> dict[str, Any]:
@@ -89,6 +89,13 @@ class Stage:
             found for found in self.airflow.api.task_instances(dag_id, run_id) if found["task_id"] == task_id
         ]
         return json.dumps(self.airflow.api.task_log(dag_id, run_id, instance))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whichever test comes first pays for the start of Airflow, which a busy machine makes long."""
+    for item in items:
+        if item.get_closest_marker("e2e"):
+            item.add_marker(pytest.mark.timeout(600))
 
 
 @pytest.fixture(scope="session")
