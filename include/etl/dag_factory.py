@@ -56,7 +56,6 @@ def _build(source: Source, mode: Mode) -> DAG:
         catchup=False,
         max_active_runs=1,
         tags=[*source.tags, "extraction", mode],
-        params=_params(source),
         default_args={
             "owner": source.owner,
             "retries": source.retries.attempts,
@@ -65,6 +64,8 @@ def _build(source: Source, mode: Mode) -> DAG:
         },
     ) as dag:
         _wire(source, mode)
+    # Given last: each task would take a copy, and parsing and serialising many sources would take seven times as long.
+    dag.params.update(_params(source))
     return dag
 
 
