@@ -23,6 +23,7 @@ from include.etl.config import Source
 from include.etl.dag_docs import dag_doc
 from include.etl.errors import ConfigurationError, ExtractionError, TransientError
 from include.etl.handover import Extracted, Mode, Plan, Slice, Transformed, Validated
+from include.etl.lineage import LoadOperator
 from include.etl.report_link import ValidateOperator
 from include.etl.sources import BrokenSource
 
@@ -138,7 +139,6 @@ def _wire(source: Source, mode: Mode) -> None:
 
         return phase(_run(source), Plan(**planned), [Extracted(**part) for part in parts]).model_dump(mode="json")
 
-    @task
     def load(planned: Any, parts: Any, validated: Any, transformed: Any) -> dict[str, Any]:
         from include.etl.phases.load import load as phase
         from include.etl.records.checkpoint import AirflowVariables
@@ -159,7 +159,17 @@ def _wire(source: Source, mode: Mode) -> None:
     )
     transformed = transform(planned, parts)
     validated >> transformed
-    load(planned, parts, validated.output, transformed)
+    LoadOperator(
+        task_id="load",
+        source=source,
+        python_callable=load,
+        op_kwargs={
+            "planned": planned,
+            "parts": parts,
+            "validated": validated.output,
+            "transformed": transformed,
+        },
+    )
 
 
 def _run(source: Source) -> Run:

@@ -15,6 +15,7 @@ import duckdb
 import pytest
 
 from scripts.local_airflow import LocalAirflow
+from tests.e2e.collectors import StatsD, statsd
 from tests.servers import DatabaseServer
 
 INCLUDE = Path(__file__).parent / "include"
@@ -49,6 +50,7 @@ class Stage:
     airflow: LocalAirflow
     data: Path
     execute: dict[str, Callable[[str], Any]]
+    statsd: StatsD
 
     def finish(self, dag_id: str, run_id: str) -> dict[str, Any]:
         """Wait for a run; its state is the caller's to judge."""
@@ -119,5 +121,8 @@ def stage(
         "AIRFLOW_CONN_CLINIC_LOCKED": json.dumps(json.loads(postgres_server.airflow_connection) | LOCKED),
         "AIRFLOW_CONN_CLINIC_MYSQL": mariadb_server.airflow_connection,
     }
-    with LocalAirflow(folder / "airflow", environment=environment, schedules=False) as airflow:
-        yield Stage(airflow, folder / "data", execute)
+    with (
+        statsd() as metrics,
+        LocalAirflow(folder / "airflow", environment=environment | metrics.settings, schedules=False) as airflow,
+    ):
+        yield Stage(airflow, folder / "data", execute, metrics)
