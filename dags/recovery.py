@@ -33,7 +33,7 @@ with DAG(
         "end": Param(None, type=["null", "string"], description="Up to here, exclusive; now if empty."),
         "reason": Param(None, type=["null", "string"], maxLength=500, description="Why. It is needed, and kept."),
     },
-):
+) as recovery:
 
     @task
     def restore() -> list[str]:
@@ -69,7 +69,7 @@ with DAG(
     max_active_runs=1,
     tags=["recovery"],
     default_args=_DEFAULTS,
-):
+) as recovery_drill:
 
     @task
     def drill() -> str:

@@ -8,50 +8,48 @@
 
 A run that is under way is shown as `running`, and counts as neither good nor bad. Medians and trends are those of runs
 that published.
-
-Exit status: 0 done, 1 the history cannot be read or the plot cannot be written, 2 the request is wrong.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TextIO
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from include.etl.errors import ConfigurationError, ExtractionError
+from include.etl.errors import ConfigurationError, StorageError
 from include.etl.records import history
 from include.etl.records.history import Line, RunSummary
 from include.etl.records.run import PHASES
 from include.etl.storage import Storage
+from scripts import command_line as cli
 from scripts.history_plot import plot, sparkline
 
-DONE, FAILED, WRONG = 0, 1, 2
 LAST = 20
 Row = Mapping[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    asked = _parser().parse_args(arguments)
+    return cli.run(_work, _parser().parse_args(arguments))
+
+
+def _work(asked: argparse.Namespace) -> int:
     try:
         _show(Storage.from_environment(), asked)
-    except ConfigurationError as error:
-        return _fail(str(error), WRONG)
-    except (ExtractionError, OSError) as error:
-        return _fail(str(error), FAILED)
-    return DONE
+    except OSError as error:
+        raise StorageError(f"file {error.filename}: {error.strerror}") from error
+    return cli.DONE
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.parser(__doc__)
     parser.add_argument("source", nargs="?", help="name of a source; all of them without it")
     parser.add_argument("--phase", choices=PHASES, help="the tries of this phase instead of whole runs")
     period = parser.add_mutually_exclusive_group()
@@ -157,16 +155,14 @@ def _median(values: Iterable[float]) -> float | None:
 
 def _print(tables: Mapping[str, Sequence[Row]], asked: argparse.Namespace) -> None:
     """JSON has all tables, CSV the last one: whole runs, or what was asked for."""
-    if asked.json:
-        print(json.dumps(tables, indent=2, ensure_ascii=False))
-    elif asked.csv:
-        _print_csv(list(tables.values())[-1])
+    if asked.csv:
+        _print_csv(list(tables.values())[-1], asked.output)
     else:
-        print("\n\n".join(_table(rows) for rows in tables.values()))
+        cli.say(asked, tables, ["\n\n".join(_table(rows) for rows in tables.values())])
 
 
-def _print_csv(rows: Sequence[Row]) -> None:
-    writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+def _print_csv(rows: Sequence[Row], output: TextIO) -> None:
+    writer = csv.DictWriter(output, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows({key: _flat(value) for key, value in row.items()} for row in rows)
 
@@ -196,11 +192,6 @@ def _cell(name: str, value: Any) -> str:
     if isinstance(value, list):
         return sparkline(value[-LAST:])
     return f"{value:,.10g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
-
-
-def _fail(message: str, status: int) -> int:
-    print(message, file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":

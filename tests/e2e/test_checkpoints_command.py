@@ -47,6 +47,9 @@ def test_set_is_asked_restore_and_reset_do_as_they_are_told(stage: Stage) -> Non
     assert any(line.startswith(SOURCE) and first in line for line in said.splitlines()), said
     assert status == 0
     moving = ("set", SOURCE, "--to", EARLIER, "--reason", "late corrections")
+    status, _, told = command(stage, *moving)
+    assert (status, bound(stage)) == (2, first), told
+    assert "no terminal to ask on" in told
     status, _, told = command(stage, *moving, answer="n")
     assert (status, bound(stage)) == (1, first), told
     assert "nothing was changed" in told

@@ -17,7 +17,7 @@ import pytest
 from scripts.local_airflow import ROOT, LocalAirflow
 from tests import backups
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]  # a minute alone, four on a machine that is busy
 PAGE = ROOT / "docs" / "recovery.md"
 ROWS = 200
 SOURCE = """

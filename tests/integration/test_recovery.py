@@ -101,10 +101,6 @@ def spoil_the_journal(project: Project) -> None:
     (staging / "journal.json").write_text("[")
 
 
-def spoil_the_checkpoint(project: Project) -> None:
-    project.variables[KEY] = "{"
-
-
 def spoil_all_checkpoints(project: Project) -> None:
     project.variables[KEY] = "{"
     for path in (project.folder / "data" / "checkpoints" / "visits").iterdir():
@@ -121,17 +117,13 @@ def several(project: Project) -> None:
 
 
 DAMAGES = [
-    lose_a_partition,
-    change_a_file,
     lose_a_manifest,
     lose_manifest_and_files,
     spoil_a_manifest,
     lose_all_manifests,
     lose_everything,
     spoil_the_journal,
-    spoil_the_checkpoint,
     spoil_all_checkpoints,
-    lose_the_variable,
     several,
 ]
 
