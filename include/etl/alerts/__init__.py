@@ -20,7 +20,7 @@ CHANNELS = {
 """The type of a channel in the YAML -> what sends through it. The log (`log.py`) needs no settings and is always on."""
 
 CONDITIONS = {
-    "failure": "Failed",
+    "failure": "Run failed",
     "recovered": "Recovered",
     "quality_failure": "Stopped by its data",
     "critical_validation": "Critical validation",

@@ -63,7 +63,7 @@ def _failure(ended: Ended, phases: list[dict[str, Any]], memory: Memory) -> Find
     if kind == "ValidationFailed":
         details = _expectations(phases)
     if times > 1:
-        details.append(f"it is the {times}. failed run in a row")
+        details.append(f"{times} runs in a row have failed")
     return Finding(
         conditions=_CAUSES.get(kind, ("failure",)),
         severity="critical",
@@ -142,7 +142,7 @@ def _drift(phases: list[dict[str, Any]], failed: bool) -> Iterator[Finding]:
         yield Finding(
             conditions=("schema_drift",),
             severity="warning",
-            what=f"{len(changes)} changes of columns against what was published before",
+            what="they are not those published before",
             details=tuple(changes),
             to_do="Tell those who read the published files; see docs/schema-changes.md.",
         )
