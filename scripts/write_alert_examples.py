@@ -38,7 +38,7 @@ def examples() -> dict[str, Alert]:
                 severity="critical",
                 what="critical expectations failed; nothing was published",
                 details=(
-                    "[critical] expect_column_values_to_not_be_null on visit_id: 3 values (0.003 %) are not as expected",
+                    "[critical] expect_column_values_to_not_be_null on visit_id: 3 values (0.3 %) are not as expected",
                     "[warning] expect_column_values_to_be_in_set on kind: 12 values (0.012 %) are not as expected",
                     "2 runs in a row have failed",
                 ),
@@ -52,7 +52,7 @@ def examples() -> dict[str, Alert]:
                 severity="warning",
                 what="610 rows were read, usually it is about 1,004 (-39%)",
                 details=("the last 4 runs of this weekday: 998, 1,010, 987, 1,022",),
-                to_do="Find out whether the source had a holiday, a stop or a mass change. The rows have been published.",
+                to_do="Find out whether there was a holiday, a stop or a mass change. The rows have been published.",
             ),
             Finding(
                 conditions=("schema_drift",),

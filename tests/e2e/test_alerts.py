@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,12 @@ def night(tmp_path_factory: pytest.TempPathFactory, postgres_server: DatabaseSer
     with ExitStack() as stack:
         mails, posts = stack.enter_context(mail_server()), stack.enter_context(web_server())
         dead = f"http://127.0.0.1:{free_port()}/geheim"
+        # Airflow makes no backfill on SQLite while it works.
+        postgres_server.execute("DROP DATABASE IF EXISTS airflow_night")
+        postgres_server.execute("CREATE DATABASE airflow_night")
+        metadata = replace(postgres_server, database="airflow_night").airflow_uri
         environment = {
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": metadata.replace("postgres://", "postgresql+psycopg2://", 1),
             "ETL_INCLUDE": str(folder),
             "ETL_DATA_URI": str(folder / "data"),
             "AIRFLOW_CONN_CLINIC": json.dumps({"conn_type": "sqlite", "host": str(folder / "clinic.db")}),
@@ -154,9 +159,7 @@ def test_each_failed_run_is_told_once_and_recovery_too(night: Night) -> None:
         assert api.wait_for_run("watched", run_id, timeout_s=120)["state"] == "failed"
         assert [told["channels"] for told in night.told("watched", run_id)] == [{"mail": "sent"}]
         assert night.mailed("watched", run_id) == ["[FAILED] watched: run failed"]
-    night.execute(
-        "CREATE TABLE visits (id INTEGER, updated_at TIMESTAMP)", "INSERT INTO visits VALUES (1, '2024-01-01')"
-    )
+    night.execute("CREATE TABLE visits (id INTEGER, updated_at TIMESTAMP)")
     run_id = api.trigger("watched")
     assert api.wait_for_run("watched", run_id, timeout_s=120)["state"] == "success"
     (told,) = night.told("watched", run_id)
@@ -195,7 +198,7 @@ def test_a_channel_that_is_down_is_told_by_the_next_and_harms_no_run(night: Nigh
 def test_a_run_past_its_deadline_is_told_while_it_is_at_work(night: Night) -> None:
     night.airflow.api.wait_until("mail", lambda: [one for one in night.mails.pages() if "slow" in one[0]], 90)
     assert [run["state"] for run in night.airflow.api.runs("slow")] == ["running"]
-    night.holder.rollback()
+    night.holder.cursor().execute("ROLLBACK")
     run = night.scheduled("slow")
     assert run["state"] == "success"
     assert night.told("slow", run["dag_run_id"], until=2)[1]["conditions"] == ["recovered"]

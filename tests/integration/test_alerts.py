@@ -56,9 +56,7 @@ class Ward:
     posts: Posts
 
     def configure(self, *more: str) -> None:
-        self.project.configure(
-            VISITS.replace("updated_at, lookback: 1h", "updated_at, lookback: 1h, lag: 1s") + "".join(more)
-        )
+        self.project.configure("".join([VISITS.replace("lookback: 1h", "lookback: 1h, lag: 1s"), *more]))
 
     def insert(self, *rows: tuple[Any, ...]) -> None:
         self.project.execute("INSERT INTO visits VALUES (?, '2024-01-01', ?, ?, '2024-01-01 08:00:00')", list(rows))

@@ -33,7 +33,7 @@ def deviation(source: Source, storage: Storage, summary: dict[str, Any]) -> Find
         severity="warning",
         what=f"{rows:,} rows were read, usually it is about {middle:,.0f} ({by})",
         details=(f"the last {len(usual)} runs of this weekday: {', '.join(f'{count:,}' for count in usual)}",),
-        to_do="Find out whether the source had a holiday, a stop or a mass change. The rows have been published.",
+        to_do="Find out whether there was a holiday, a stop or a mass change. The rows have been published.",
     )
 
 

@@ -64,7 +64,8 @@ def _check(source: Source, now: datetime) -> list[str]:
             run = Run(source, "", storage, source.dag_ids[mode])
             expected, before = _last_moments(source, mode, now - source.alerts.late_after)
             reached, published = _newest(storage, source, mode, before)
-            if (published or watched) < expected:
+            new = reached is None and watched >= expected
+            if not new and (published is None or published < expected):
                 late.append(run.dag_id)
                 _tell_late(run, memory, now, expected, reached)
             elif (since := memory.close("late_data", run.dag_id)) is not None:
