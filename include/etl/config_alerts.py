@@ -20,7 +20,12 @@ ChannelType = Annotated[
     str, known("alerts/__init__.py", CHANNELS), WithJsonSchema({"type": "string", "enum": list(CHANNELS)})
 ]
 Condition = Annotated[str, known("alerts/__init__.py", {**CONDITIONS, OTHERS: ""})]
-Address = Annotated[str, Field(pattern=r"^[^@\s,;<>]+@[^@\s,;<>]+$")]
+
+
+def _address(value: str) -> str:
+    if not re.fullmatch(r"[^@\s,;<>]+@[^@\s,;<>]+", value):
+        raise ValueError("an address such as night-shift@example.org")
+    return value
 
 
 def _connection(value: str) -> str:
@@ -29,6 +34,7 @@ def _connection(value: str) -> str:
     return value
 
 
+Address = Annotated[str, AfterValidator(_address)]
 ConnectionName = Annotated[str, AfterValidator(_connection)]
 
 
