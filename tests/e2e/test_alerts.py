@@ -78,7 +78,7 @@ class Night:
         def started() -> list[dict[str, Any]]:
             return [run for run in api.runs(dag_id) if run["run_type"] == "scheduled"]
 
-        (run,) = api.wait_until(f"scheduled run of {dag_id}", started, 60)
+        (run,) = api.wait_until(f"scheduled run of {dag_id}", started, 120)
         ended: dict[str, Any] = api.wait_for_run(dag_id, run["dag_run_id"], timeout_s=120)
         return ended
 
@@ -94,7 +94,7 @@ class Night:
                     return found if len(found) >= until else []
             return []
 
-        found: list[dict[str, Any]] = self.airflow.api.wait_until(f"alert of {run_id}", noted, 60)
+        found: list[dict[str, Any]] = self.airflow.api.wait_until(f"alert of {run_id}", noted, 120)
         return found
 
     def mailed(self, dag_id: str, run_id: str) -> list[str]:
