@@ -260,6 +260,18 @@ def test_unusual_numbers_of_rows(ward: Ward, past: list[int], now: int, told: st
     assert told is None or told in ward.chat()
 
 
+def test_a_damaged_history_hides_nothing(ward: Ward, caplog: pytest.LogCaptureFixture) -> None:
+    ward.project.configure(VISITS + CHAT)
+    run = ward.run()
+    history(ward, [100] * 4)
+    path = ward.project.folder / "data/runs/visits/past-7-1/summary.json"
+    path.write_text(path.read_text().replace("end", "ende"))
+    (ward.project.folder / "data/alerts/visits/open.json").unlink()
+    ward.tell(run["run_id"], failed=False)
+    assert [post["text"] for post in ward.posts.at(HOOK)] == ["[WARNING] visits: degraded guarantee"] * 2
+    assert "could not be compared" in caplog.text
+
+
 def test_channels_that_are_down(ward: Ward, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """One refuses, one is silent, one has no connection: the last one tells all of it, quickly."""
     channels = """

@@ -55,20 +55,31 @@ def _earlier(source: Source, storage: Storage, summary: dict[str, Any], window: 
         past = window_of(other)
         if past is None or other["dag_id"] != summary["dag_id"] or other["status"] != "published":
             continue
-        if past.end < window.end and _comparable(source, past, window):
-            found[past.end] = rows_of(other)
+        before, now = _moment(other, past), _moment(summary, window)
+        same_day = before.astimezone(source.zone).weekday() == now.astimezone(source.zone).weekday()
+        if before < now and same_day and _comparable(past, window):
+            found[before] = rows_of(other)
     return [rows for _, rows in sorted(found.items())]
 
 
-def _comparable(source: Source, past: Window, window: Window) -> bool:
-    same_day = past.end.astimezone(source.zone).weekday() == window.end.astimezone(source.zone).weekday()
+def _moment(summary: dict[str, Any], window: Window) -> datetime:
+    """The end of the window; where the cursor is a number, when the run began."""
+    if isinstance(window.end, datetime):
+        return window.end
+    return datetime.fromisoformat(summary["phases"][0]["started_at"])
+
+
+def _comparable(past: Window, window: Window) -> bool:
     length, other = _length(window), _length(past)
     alike = length == other if length is None or other is None else abs(length - other) <= ALIKE * length
-    return same_day and past.mode == window.mode and alike
+    return past.mode == window.mode and alike
 
 
 def _length(window: Window) -> timedelta | None:
-    return window.end - window.start if window.start else None
+    """None from the beginning; all windows of numbers are alike."""
+    if window.start is None:
+        return None
+    return window.end - window.start if isinstance(window.start, datetime) else timedelta(0)
 
 
 def _summaries(storage: Storage, source: str) -> Iterator[dict[str, Any]]:

@@ -84,8 +84,14 @@ def _newest(storage: Storage, source: Source, mode: Mode, before: datetime) -> t
     """Up to when data has been published, and when something that reaches beyond `before` was published last."""
     modes = ("full",) if mode == "full" else ("incremental", "full")
     found = [one for one in manifest.current(storage, source.source) if one.window.mode in modes]
-    beyond = [one.published_at for one in found if one.window.end > before]
-    return max((one.window.end for one in found), default=None), max(beyond, default=None)
+    # Where the cursor is a number, a window has no time but that of its publication.
+    ends = [(_time(one.window.end, one.published_at), one.published_at) for one in found]
+    beyond = [published for end, published in ends if end > before]
+    return max((end for end, _ in ends), default=None), max(beyond, default=None)
+
+
+def _time(end: object, published: datetime) -> datetime:
+    return end if isinstance(end, datetime) else published
 
 
 def _tell_late(run: Run, memory: Memory, now: datetime, expected: datetime, reached: datetime | None) -> None:

@@ -30,9 +30,18 @@ def tell_of_run(source: Source, ended: Ended) -> None:
     with remembered(storage, source.source) as memory:
         summary = _summary(run)
         findings = after_run(ended, summary, memory)
-        if not ended.failed and (unusual := deviation(source, storage, summary)):
-            findings.append(unusual)
+        findings += [] if ended.failed else _unusual(source, storage, summary)
         tell(run, ended.at, findings)
+
+
+def _unusual(source: Source, storage: Storage, summary: dict[str, Any]) -> list[Finding]:
+    """Records of earlier runs may be of an older form or damaged; what else there is to tell is told all the same."""
+    try:
+        found = deviation(source, storage, summary)
+    except Exception:
+        log.exception("%s: the number of rows could not be compared with earlier runs", source.source)
+        return []
+    return [found] if found else []
 
 
 def tell_of_deadline(source: Source, dag_id: str, run_id: str, at: datetime) -> None:
