@@ -6,19 +6,25 @@ Nothing here reads a database, a Variable or a connection, and nothing heavy is 
 from __future__ import annotations
 
 from datetime import UTC, datetime, time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import (
+# Public names of airflow.sdk that its type stub leaves out.
+from airflow.sdk import (  # type: ignore[attr-defined]
     DAG,
     CronDataIntervalTimetable,
+    DeadlineAlert,
+    DeadlineReference,
     ExceptionRetryPolicy,
     Param,
     RetryAction,
     RetryRule,
+    SyncCallback,
     get_current_context,
     task,
 )
 
+from include.etl.alerts.callbacks import deadline_missed, run_ended
 from include.etl.config import Source
 from include.etl.dag_docs import dag_doc
 from include.etl.errors import ConfigurationError, ExtractionError, TransientError
@@ -57,6 +63,11 @@ def _build(source: Source, mode: Mode) -> DAG:
         catchup=False,
         max_active_runs=1,
         tags=[*source.tags, "extraction", mode],
+        on_failure_callback=partial(run_ended, source, failed=True),
+        on_success_callback=partial(run_ended, source, failed=False),
+        deadline=DeadlineAlert(
+            DeadlineReference.DAGRUN_QUEUED_AT, source.alerts.late_after, SyncCallback(deadline_missed)
+        ),
         default_args={
             "owner": source.owner,
             "retries": source.retries.attempts,

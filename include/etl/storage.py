@@ -21,7 +21,7 @@ from include.etl.lock import locked
 DATA_URI = "ETL_DATA_URI"
 FOLDER_MODE, FILE_MODE = 0o750, 0o640
 Area = Literal[
-    "raw", "interim", "staging", "processed", "reports", "runs", "checkpoints", "audit", "history", "damaged"
+    "alerts", "audit", "checkpoints", "damaged", "history", "interim", "processed", "raw", "reports", "runs", "staging"
 ]
 
 

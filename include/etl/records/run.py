@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from include.etl.config import Source
-from include.etl.errors import StorageError
+from include.etl.errors import ExtractionError, StorageError
 from include.etl.handover import Metrics
 from include.etl.lock import left_by, locked
 from include.etl.records import history, metrics
@@ -155,6 +155,8 @@ def _record(
         "rows_per_second": measures.rows_per_second,
         "started_at": started.isoformat(),
         "error": type(error).__name__ if error else None,
+        # The text of our own errors holds no values and no secrets; that of others may.
+        "error_message": str(error) if isinstance(error, ExtractionError) else None,
         **facts,
     }
     write_json(run.records / f"phase-{name}.json", content)
