@@ -2,7 +2,7 @@
 BIN := .venv/bin
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-day ui clean test databases check format lock schema
+.PHONY: help setup demo demo-day ui clean test databases check format lock schema bench
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -38,6 +38,9 @@ check: setup ## Lint, format and types
 format: setup ## Format the code and repair what lint can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+bench: setup databases ## Every benchmark, then bench/RESULTS.md; several hours (go on: make bench OPTIONS=--resume)
+	@$(BIN)/python bench/run.py all $(OPTIONS)
 
 lock: setup ## Compile requirements.txt from requirements.in (newest releases: make lock OPTIONS=--upgrade)
 	@$(BIN)/uv pip compile requirements.in --override requirements.override --python-version 3.11 --universal \

@@ -146,7 +146,16 @@ def postgres(tls: bool = False) -> Iterator[DatabaseServer]:
         if tls:
             server.certificate, key = certificates.write(home, *_owner("postgres"))
             settings += ["ssl=on", f"ssl_cert_file={server.certificate}", f"ssl_key_file={key}"]
-        command = [binary, "-D", home / "data", "-k", home, "-p", str(port), *(f"-c{value}" for value in settings)]
+        command: list[str | Path] = [
+            binary,
+            "-D",
+            home / "data",
+            "-k",
+            home,
+            "-p",
+            str(port),
+            *(f"-c{value}" for value in settings),
+        ]
         with _running(server, "postgres", command, home, signal.SIGINT):
             server.execute(f"create database {DATABASE}")
             server.database = DATABASE

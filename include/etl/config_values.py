@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from functools import cache
 from typing import Annotated, Any
 from zoneinfo import available_timezones
 
@@ -46,8 +47,14 @@ def _cron(value: str) -> str:
     return value
 
 
+@cache
+def _zones() -> set[str]:
+    """All time zones; listing them walks through folders of files, which is too slow to do for every source."""
+    return available_timezones()
+
+
 def _zone(value: str) -> str:
-    if value not in available_timezones():
+    if value not in _zones():
         raise ValueError("the name of a time zone, such as Asia/Singapore or UTC")
     return value
 

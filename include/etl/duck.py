@@ -13,13 +13,13 @@ from include.etl.errors import DataError, StorageError
 from include.etl.storage import remove_folder
 
 
-def share(memory_limit_mb: int) -> int:
-    """DuckDB's part of a task's memory, in MiB.
+def share(memory_limit_mb: int, part: int = 6) -> int:
+    """DuckDB's part of a task's memory, in MiB: a sixth, or less where much else needs memory beside it.
 
     Parquet writers, Arrow, Great Expectations and Python itself take several hundred MiB that DuckDB does not count.
     More would not make it faster: 6 million rows take as long with 320 MiB as with 2,048.
     """
-    return max(200, memory_limit_mb // 6)
+    return max(200, memory_limit_mb // part)
 
 
 @contextmanager

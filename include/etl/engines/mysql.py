@@ -1,6 +1,6 @@
-"""MySQL and MariaDB: the text protocol, streamed by an unbuffered cursor and cast by Arrow to the server's types.
+"""MySQL and MariaDB: a prepared statement's rows, taken from the line on a thread and read into the server's types.
 
-Building CSV inside the server is faster for the client, but doubles the work of a live clinical database.
+The server does less for this than for a plain SELECT; building CSV inside it would double its work.
 """
 
 from __future__ import annotations
@@ -8,24 +8,34 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
+import socket
 import time
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pymysql
 from airflow.providers.mysql.hooks.mysql import MySqlHook
+from pymysql.constants import ER
 
 from include.etl.engines.base import Engine, Query, Session, Statistics, Stream, Writers
-from include.etl.engines.batches import OneStream, Row, gather, is_wide, make_schema
+from include.etl.engines.batches import BYTES_PER_VALUE, OneStream, Row, make_schema, rows_at_once
 from include.etl.engines.binding import bind
 from include.etl.engines.mysql_catalog import statistics
-from include.etl.engines.mysql_driver import Driver, installed_driver
+from include.etl.engines.mysql_connection import connect
 from include.etl.engines.mysql_errors import connecting, querying
-from include.etl.engines.mysql_sql import exact, literal, quoted
-from include.etl.engines.mysql_types import TEXT_OR_BINARY, UNSIGNED_FLAG, Column, arrow_type, to_batch
+from include.etl.engines.mysql_packets import RowPackets
+from include.etl.engines.mysql_rows import to_batch
+from include.etl.engines.mysql_sql import literal
+from include.etl.engines.mysql_statement import Statement
+from include.etl.engines.mysql_types import Column, arrow_type
 from include.etl.engines.mysql_writers import writers
-from include.etl.errors import ConfigurationError, ExtractionError
+from include.etl.engines.row_pipe import Pipe
+from include.etl.errors import ConfigurationError, ExtractionError, TransientError
 
+BLOCK_BYTES = 2 << 20
+"""How much of the line is held at a time, if rows are not longer."""
 GRACE_S = 5.0
 """How long after its own timeout the server may go on before the client gives up."""
 
@@ -38,20 +48,19 @@ class MySqlEngine(Engine):
     @contextlib.contextmanager
     def session(self) -> Iterator[MySqlSession]:
         """Open a read-only session; all of its queries see the same state of the (transactional) tables."""
-        driver = installed_driver()
-        session = MySqlSession(self, driver, self.connect(driver))
+        session = MySqlSession(self, self.connect())
         try:
             session.begin()
             yield session
         finally:
             session.close()
 
-    def connect(self, driver: Driver) -> Any:
+    def connect(self) -> Any:
         """A new connection of the driver; also used to stop a query that runs on another one."""
         arguments = self._arguments()
         try:
-            return driver.connect(arguments)
-        except driver.Error as error:
+            return connect(arguments)
+        except pymysql.Error as error:
             raise connecting(error, self) from None
         except OSError as error:  # PyMySQL reads the TLS files before it connects
             reason = error.strerror or "not a certificate or key"
@@ -91,14 +100,13 @@ class MySqlEngine(Engine):
 
 
 class MySqlSession(Session):
-    """One transaction; `connection` is its driver's connection."""
+    """One transaction; `connection` is its PyMySQL connection."""
 
     consistency = "session"
 
-    def __init__(self, engine: MySqlEngine, driver: Driver, connection: Any) -> None:
+    def __init__(self, engine: MySqlEngine, connection: Any) -> None:
         self.engine = engine
         self.connection = connection
-        self._driver = driver
         self._stream = OneStream()
         self._comment = f"/* {engine.label.replace('*/', '')} */ "
 
@@ -121,7 +129,7 @@ class MySqlSession(Session):
         self._execute("start transaction with consistent snapshot, read only")
 
     def schema(self, query: Query) -> pa.Schema:
-        """Column names and types, as the server describes the result; no row is read."""
+        """Column names and types, as the server describes the result; the query does not run."""
         return self._make_schema(self._describe(self._bind(query)))
 
     def statistics(self, table: str, column: str) -> Statistics:
@@ -135,18 +143,17 @@ class MySqlSession(Session):
         return writers(self._ask)
 
     def stream(self, query: Query) -> Stream:
-        """Rows as the server prints them; the query starts with the first batch that is asked for."""
+        """Rows as the server holds them; the query starts with the first batch that is asked for."""
         sql = self._bind(query)
-        columns = self._describe(sql)
-        schema = self._make_schema(columns)
-        return Stream(schema, self._stream.run(self._batches(exact(sql, columns), columns, schema)))
+        schema = self._make_schema(self._describe(sql))
+        return Stream(schema, self._stream.run(self._batches(sql, schema)))
 
     def close(self) -> None:
         """End a stream that still runs, roll back, and leave."""
         self._stream.close()
-        with contextlib.suppress(self._driver.Error):  # a lost connection has nothing left to roll back
+        with contextlib.suppress(pymysql.Error):  # a lost connection has nothing left to roll back
             self.connection.rollback()
-        with contextlib.suppress(self._driver.Error):
+        with contextlib.suppress(pymysql.Error):
             self.connection.close()
 
     def _make_schema(self, columns: Sequence[Column]) -> pa.Schema:
@@ -154,73 +161,80 @@ class MySqlSession(Session):
 
     def _describe(self, sql: str) -> list[Column]:
         self._stream.refuse_second()
-        with self._cursor(f"select * from (\n{sql}\n) _q limit 0") as cursor:
-            described = list(zip(cursor.description, self._driver.flags(cursor), strict=True))
-        texts = [name for (name, code, *_), _ in described if code in TEXT_OR_BINARY]
-        binary = self._binary(sql, texts) if texts else set()
-        return [
-            Column(name, code, width, scale, bool(flags & UNSIGNED_FLAG), name in binary)
-            for (name, code, _, width, _, scale, _), flags in described
-        ]
+        with self._statement(sql) as statement:
+            return statement.columns
 
-    def _binary(self, sql: str, names: Sequence[str]) -> set[str]:
-        """Which columns hold bytes; the outer join gives one row, for columns of a result without rows."""
-        charsets = ", ".join(f"charset(_r.{quoted(name)})" for name in names)
-        with self._cursor(
-            f"select {charsets} from (select 1) _one left join (select * from (\n{sql}\n) _q limit 0) _r on true"
-        ) as cursor:
-            (row,) = cursor.fetchall()
-        return {name for name, charset in zip(names, row, strict=True) if charset == b"binary"}
-
-    def _batches(self, sql: str, columns: Sequence[Column], schema: pa.Schema) -> Generator[pa.RecordBatch]:
-        with self._cursor(sql) as cursor:
-            for rows in gather(self._rows(cursor, columns, schema), schema, self.engine.limits):
-                yield to_batch(rows, columns, schema, self.engine)
-
-    def _rows(self, cursor: Any, columns: Sequence[Column], schema: pa.Schema) -> Iterator[Row]:
-        """Rows fetched so many at a time that even the widest that the columns allow keep the batch's bytes."""
+    def _batches(self, sql: str, schema: pa.Schema) -> Generator[pa.RecordBatch]:
         limits = self.engine.limits
-        deadline = time.monotonic() + limits.statement_timeout_s + GRACE_S
-        widest = sum(column.width for column, field in zip(columns, schema, strict=True) if is_wide(field.type))
-        at_once = max(1, min(limits.batch_rows, limits.batch_bytes // max(widest, 1)))
-        while rows := cursor.fetchmany(at_once):
-            if time.monotonic() > deadline:
-                raise self.engine.timed_out()
-            yield from rows
+        pipe: Pipe[pa.RecordBatch] = Pipe(f"read {self.engine.label}")
+        with self._statement(sql) as statement:
+            block_rows = rows_at_once([BYTES_PER_VALUE] * len(schema), limits)
+            rows = statement.execute(min(BLOCK_BYTES, limits.batch_bytes), block_rows)
+
+            def fill() -> None:
+                if self._make_schema(statement.columns) != schema:
+                    raise pymysql.OperationalError(ER.TABLE_DEF_CHANGED, "the columns have changed")
+                while block := rows.block():
+                    pipe.put(to_batch(block, statement.columns, schema, self.engine))
+
+            pipe.start(fill)
+            try:
+                yield from pipe.items(limits.statement_timeout_s + GRACE_S)
+            finally:
+                self._end(pipe, rows)
+
+    def _end(self, pipe: Pipe[pa.RecordBatch], rows: RowPackets) -> None:
+        """Leave neither a thread nor rows on their way: stop the query, or cut the line to a server that goes on."""
+        pipe.stop()
+        if not (pipe.join(0.05) and rows.finished):
+            self._kill_query()
+        if not pipe.join(GRACE_S):
+            self._cut()
+            pipe.join()
+        rows.skip()
 
     @contextlib.contextmanager
-    def _cursor(self, sql: str) -> Iterator[Any]:
-        """A cursor that has run the SQL; one that is left before its end stops the query on the server."""
-        started = time.monotonic()
-        cursor = self.connection.cursor()
-        try:
-            cursor.execute(self._comment + sql)
-            yield cursor
-        except self._driver.Error as error:
-            self._driver.settle(cursor)
-            raise querying(error, self.engine, time.monotonic() - started) from None
-        except BaseException:
-            self._stop(cursor)
-            raise
-        cursor.close()
+    def _statement(self, sql: str) -> Iterator[Statement]:
+        """The SQL, parsed by the server and labelled for the DBA."""
+        with self._errors():
+            statement = Statement(self.connection, self._comment + sql)
+            try:
+                yield statement
+            finally:
+                statement.close()
 
-    def _stop(self, cursor: Any) -> None:
-        """Kill the query from another connection and read what is still on its way; else drop this connection."""
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        started = time.monotonic()
         try:
-            with contextlib.closing(self.engine.connect(self._driver)) as other, other.cursor() as killer:
+            yield
+        except pymysql.Error as error:
+            raise querying(error, self.engine, time.monotonic() - started) from None
+        except TimeoutError:
+            raise TransientError(f"{self.engine}: the server did not answer within its own timeout") from None
+
+    def _kill_query(self) -> None:
+        """From another connection; where that cannot be had, this one is lost."""
+        try:
+            with contextlib.closing(self.engine.connect()) as other, other.cursor() as killer:
                 killer.execute(f"kill query {self.connection.thread_id()}")
-        except (self._driver.Error, ExtractionError):
-            self._driver.abandon(cursor)
-            return
-        self._driver.settle(cursor)
+        except (pymysql.Error, ExtractionError):
+            self._cut()
+
+    def _cut(self) -> None:
+        """End the line under a thread that waits on it."""
+        if self.connection.open:
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self.connection._sock.fileno())) as line:
+                line.shutdown(socket.SHUT_RDWR)
 
     def _ask(self, sql: str) -> list[Row]:
-        with self._cursor(sql) as cursor:
+        with self._errors(), self.connection.cursor() as cursor:
+            cursor.execute(self._comment + sql)
             return list(cursor.fetchall())
 
     def _execute(self, sql: str) -> None:
-        with self._cursor(sql):
-            pass
+        with self._errors(), self.connection.cursor() as cursor:
+            cursor.execute(sql)
 
     def _bind(self, query: Query) -> str:
         try:

@@ -32,7 +32,7 @@ HOPELESS = re.compile(
 
 
 def connecting(error: Exception, engine: Engine) -> ExtractionError:
-    """The error for a session that could not be opened; both drivers name the host and never the password."""
+    """The error for a session that could not be opened; the driver names the host and never the password."""
     number, text = _parts(error)
     kind = ConfigurationError if number not in TRANSIENT or HOPELESS.search(text) else TransientError
     return kind(f"{engine}: cannot connect: {text} (error {number})")
@@ -46,6 +46,13 @@ def querying(error: Exception, engine: Engine, seconds: float) -> ExtractionErro
     if number == 0:
         return TransientError(f"{engine}: the connection to the server was lost")
     return _kind(error, number)(f"{engine}: {_scrubbed(number, text)} (error {number})")
+
+
+def malformed(engine: Engine) -> TransientError:
+    """The error for an answer that is not what the protocol says."""
+    return TransientError(
+        f"{engine}: the server, or a proxy on the way to it, sent what is not a row of the described columns"
+    )
 
 
 def _kind(error: Exception, number: int) -> type[ExtractionError]:

@@ -1,28 +1,17 @@
-"""The SQL that the MySQL reader writes itself: names, values, and what must be cast before it is printed."""
+"""The SQL that the MySQL reader writes itself: names and values."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
 from include.etl.engines.base import Value
-from include.etl.engines.mysql_types import FLOAT, Column
 
 
 def quoted(name: str) -> str:
     """A column name as MySQL quotes it."""
     return "`" + name.replace("`", "``") + "`"
-
-
-def exact(sql: str, columns: Sequence[Column]) -> str:
-    """The query, with FLOAT columns cast: the server prints a FLOAT with 6 digits and a double with all of them."""
-    if all(column.code != FLOAT for column in columns):
-        return sql
-    names = {column: quoted(column.name) for column in columns}
-    selected = [f"cast({n} as double) as {n}" if column.code == FLOAT else n for column, n in names.items()]
-    return f"select {', '.join(selected)} from (\n{sql}\n) _q"
 
 
 def literal(value: Value) -> str:

@@ -1,22 +1,20 @@
-"""MySQL's types in Arrow, and the text that its protocol carries read into them."""
+"""MySQL's types, as its protocol numbers them, in Arrow."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
 import pyarrow as pa
 
-from include.etl.engines.base import Engine
-from include.etl.engines.batches import Row, to_array
-
 # Codes of the wire protocol.
 DECIMAL, TINY, SHORT, LONG, FLOAT, DOUBLE, TIMESTAMP, LONGLONG, INT24 = 0, 1, 2, 3, 4, 5, 7, 8, 9
-DATE, DATETIME, YEAR, NEWDATE, VARCHAR, BIT, JSON, NEWDECIMAL = 10, 12, 13, 14, 15, 16, 245, 246
+DATE, TIME, DATETIME, YEAR, NEWDATE, VARCHAR, BIT, JSON, NEWDECIMAL = 10, 11, 12, 13, 14, 15, 16, 245, 246
 BLOBS, VAR_STRING, STRING, GEOMETRY, VECTOR = (249, 250, 251, 252), 253, 254, 255, 242
 
 UNSIGNED_FLAG = 32
+BINARY_CHARSET = 63
+FIXED = {TINY: 1, SHORT: 2, YEAR: 2, INT24: 4, LONG: 4, LONGLONG: 8, FLOAT: 4, DOUBLE: 8}
+"""Types whose values always take this many bytes; all others say how many they take."""
 MAX_DIGITS = 38
 """What decimal128 holds. Wider ones are text: DuckDB, like most readers of Parquet, makes a float of a decimal256."""
 TEXT_OR_BINARY = (VARCHAR, *BLOBS, VAR_STRING, STRING)
@@ -43,7 +41,7 @@ TYPES = {
 
 
 class Column(NamedTuple):
-    """A result column as the protocol describes it; `width` is the most bytes that a value can have."""
+    """A result column as the protocol describes it; `width` is the most bytes that a value takes in print."""
 
     name: str
     code: int
@@ -68,23 +66,3 @@ def _decimal(column: Column) -> pa.DataType:
     """The protocol gives the printed width: digits, a point when there is a scale, a sign when there may be one."""
     digits = max(1, column.width - (column.scale > 0) - (not column.unsigned), column.scale)
     return pa.decimal128(digits, column.scale) if digits <= MAX_DIGITS else pa.string()
-
-
-def to_batch(rows: Sequence[Row], columns: Sequence[Column], schema: pa.Schema, engine: Engine) -> pa.RecordBatch:
-    """Rows of the text protocol as one batch; a zero date is a value that does not fit."""
-    arrays = [
-        to_array(partial(_to_array, values, column, field.type), field, engine)
-        for values, column, field in zip(zip(*rows, strict=True), columns, schema, strict=True)
-    ]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def _to_array(values: Sequence[bytes | None], column: Column, kind: pa.DataType) -> pa.Array:
-    if column.code == BIT:
-        return pa.array([None if value is None else int.from_bytes(value, "big") for value in values], kind)
-    if pa.types.is_binary(kind):
-        return pa.array(values, kind)
-    text = pa.array(values, pa.string())
-    if column.code == TIMESTAMP:  # printed in the session's time zone, which is UTC
-        return text.cast(pa.timestamp("us")).cast(kind)
-    return text.cast(kind)

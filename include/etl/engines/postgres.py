@@ -156,7 +156,7 @@ class PostgresSession(Session):
         with self._statement(), self.connection.cursor() as cursor:
             pipe.start(lambda: cursor.copy_expert(f"copy (\n{sql}\n) to stdout (format csv)", pipe))
             try:
-                for chunk in pipe.chunks(limits.statement_timeout_s + GRACE_S):
+                for chunk in pipe.items(limits.statement_timeout_s + GRACE_S):
                     yield from sliced(parse_csv(chunk, schema, self.engine), limits)
             finally:
                 self._end(pipe)

@@ -14,6 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from include.etl.validation.lean_import import lean
+
 if TYPE_CHECKING:
     from types import ModuleType
 
@@ -105,7 +107,7 @@ def _quiet_import(module: str) -> Any:
     """Import what needs Great Expectations; it imports two modules of Python itself that are deprecated."""
     # At import it logs a line for each of its hundreds of classes, and Airflow shows what a task logs.
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), lean():
         warnings.filterwarnings("ignore", "module 'sre_(constants|parse)' is deprecated", DeprecationWarning)
         imported: ModuleType = import_module(module)
     return imported

@@ -20,8 +20,7 @@ from tests.servers import DatabaseServer
 
 SERVERS = [
     pytest.param("postgres", marks=pytest.mark.postgres),
-    pytest.param("mysql-pymysql", marks=pytest.mark.mariadb),
-    pytest.param("mysql-mysqlclient", marks=pytest.mark.mariadb),
+    pytest.param("mysql", marks=pytest.mark.mariadb),
     *(["mssql-mssql-python", "mssql-pymssql"] if os.environ.get("TEST_MSSQL_URI") else []),
     *(["oracle"] if os.environ.get("TEST_ORACLE_URI") else []),
 ]
@@ -68,10 +67,6 @@ def _lab(kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", json.dumps({"conn_type": "sqlite", "host": str(path)}))
         _sqlite(path, "create table empty_table (a int)")
         return Lab(kind, lambda sql: _sqlite(path, sql))
-    if kind == "mysql-pymysql":
-        monkeypatch.setitem(sys.modules, "MySQLdb", None)
-    elif kind == "mysql-mysqlclient" and importlib.util.find_spec("MySQLdb") is None:
-        pytest.skip("mysqlclient IS NOT TESTED: optional, and not installed; PyMySQL is read with instead")
     server: DatabaseServer = request.getfixturevalue(FIXTURES[kind.split("-")[0]])
     if kind == "mssql-pymssql":
         monkeypatch.setitem(sys.modules, "mssql_python", None)

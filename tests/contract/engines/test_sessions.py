@@ -97,7 +97,7 @@ def test_the_dba_sees_who_reads(server_lab: Lab) -> None:
             like = f"/* {LABEL} */%"
             seen = server_lab.execute("select info from information_schema.processlist where info like %s", [like])
         assert len(seen) == 1
-        if server_lab.kind == "mysql-pymysql":
+        if server_lab.kind == "mysql":
             attributes = "select 1 from performance_schema.session_connect_attrs where attr_value = %s"
             assert server_lab.execute(attributes, [LABEL])
 
@@ -260,3 +260,10 @@ def test_what_a_function_of_the_database_says_is_not_repeated(server_lab: Lab) -
             server_lab.read(sql)
         assert "S1234567D" not in str(raised.value)
         assert raised.value.__cause__ is None
+
+
+def test_mysql_has_no_parameters_of_its_own(lab: Lab) -> None:
+    if lab.database == "mysql":  # queries are prepared, where a ? stands for a value
+        assert lab.read("select '?' as x")["x"].to_pylist() == ["?"]
+        with pytest.raises(ConfigurationError, match="outside of quotes"):
+            lab.read("select ? as x")

@@ -114,3 +114,16 @@ def _peak_bytes(forget: bool = False) -> int:
         Path("/proc/self/clear_refs").write_text("5")
     (peak,) = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")]
     return int(peak) * 1024
+
+
+def test_a_value_that_does_not_fit_ends_the_stream_and_not_the_session(lab: Lab) -> None:
+    if lab.database != "mysql":
+        return
+    lab.execute("drop table if exists zero")
+    lab.execute("create table zero (d date)")
+    lab.execute("set statement sql_mode = '' for insert into zero values ('0000-00-00')")
+    with lab.engine().session() as session:
+        with pytest.raises(DataError, match="'d'"):
+            list(session.stream(Query(f"select d, i from zero, {lab.endless}")).batches)
+        assert sum(batch.num_rows for batch in session.stream(Query("select 1 as a")).batches) == 1
+    lab.execute("drop table zero")

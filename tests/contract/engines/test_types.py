@@ -102,8 +102,7 @@ SQLITE: list[tuple[str, str, pa.DataType, Any]] = [
 ]
 CASES = {
     "postgres": POSTGRES,
-    "mysql-pymysql": MYSQL,
-    "mysql-mysqlclient": MYSQL,
+    "mysql": MYSQL,
     "sqlite": SQLITE,
     "mssql-mssql-python": MSSQL,
     "mssql-pymssql": MSSQL,
@@ -118,7 +117,7 @@ UNFIT = {
         ("time", "'24:00:00'"),
         ("date", "'0044-03-15 BC'"),
     ],
-    "mysql-pymysql": [("date", "'0000-00-00'"), ("datetime", "'0000-00-00 00:00:00'"), ("date", "'2024-02-00'")],
+    "mysql": [("date", "'0000-00-00'"), ("datetime", "'0000-00-00 00:00:00'"), ("date", "'2024-02-00'")],
     "sqlite": [
         ("decimal(9,2)", "12.345"),
         ("decimal(9,2)", "'abc'"),
@@ -138,7 +137,6 @@ UNFIT = {
         ("blob", "'abc'"),
     ],
 }
-UNFIT["mysql-mysqlclient"] = UNFIT["mysql-pymysql"]
 UNFIT["mssql-mssql-python"] = UNFIT["mssql-pymssql"] = [
     ("datetime2(7)", "'9999-12-31T23:59:59.9999999'"),
     ("datetime2(7)", "'0001-01-01T00:00:00'"),

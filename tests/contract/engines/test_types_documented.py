@@ -10,7 +10,7 @@ from tests.contract.engines.test_types import CASES, UNFIT
 DOC = (INCLUDE.parent / "docs" / "types.md").read_text(encoding="utf-8")
 SECTIONS = {
     "postgres": "## PostgreSQL",
-    "mysql-pymysql": "## MySQL and MariaDB",
+    "mysql": "## MySQL and MariaDB",
     "mssql-pymssql": "## SQL Server",
     "oracle": "## Oracle",
     "sqlite": "## SQLite",

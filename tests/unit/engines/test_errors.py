@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import psycopg2
 import pymysql
 import pytest
@@ -71,7 +69,6 @@ def test_mysql_tls_that_does_not_fit_is_not_tried_again() -> None:
 @pytest.mark.parametrize("ssl", ['"{ca"', '{"ca": "no/such/ca.pem"}'])
 def test_mysql_with_bad_tls_options(monkeypatch: pytest.MonkeyPatch, ssl: str) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_CLINIC", f'{{"conn_type": "mysql", "host": "h", "extra": {{"ssl": {ssl}}}}}')
-    monkeypatch.setitem(sys.modules, "MySQLdb", None)
     with pytest.raises(ConfigurationError, match="ssl"), MySqlEngine("clinic").session():
         pass
 

@@ -7,9 +7,8 @@ from decimal import Decimal
 import pytest
 
 from include.etl.engines.base import Value
-from include.etl.engines.mysql_driver import tls_options
-from include.etl.engines.mysql_sql import exact, literal, quoted
-from include.etl.engines.mysql_types import DOUBLE, FLOAT, Column
+from include.etl.engines.mysql_connection import tls_options
+from include.etl.engines.mysql_sql import literal, quoted
 
 
 @pytest.mark.parametrize(
@@ -40,11 +39,7 @@ def test_what_mysql_cannot_hold(value: Value) -> None:
         literal(value)
 
 
-def test_only_floats_are_cast() -> None:
-    double = Column("d", DOUBLE, 22, 31, False, False)
-    assert exact("select d from t", [double]) == "select d from t"
-    cast = exact("select * from t", [double, Column("a`b", FLOAT, 12, 31, False, False)])
-    assert cast == "select `d`, cast(`a``b` as double) as `a``b` from (\nselect * from t\n) _q"
+def test_names_are_quoted() -> None:
     assert quoted("a`b") == "`a``b`"
 
 

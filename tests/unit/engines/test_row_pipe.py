@@ -4,14 +4,14 @@ import threading
 
 import pytest
 
-from include.etl.engines.row_pipe import CHUNKS_AHEAD, RowPipe
+from include.etl.engines.row_pipe import AHEAD, RowPipe
 
 
 def test_rows_come_whole_and_in_order() -> None:
     rows = [f"{n:05}\n".encode() for n in range(1000)]
     pipe = RowPipe(100, "test")
     pipe.start(lambda: [pipe.write(row) for row in rows] and None)
-    chunks = list(pipe.chunks(10))
+    chunks = list(pipe.items(10))
     assert b"".join(chunks) == b"".join(rows)
     assert all(chunk.endswith(b"\n") and len(chunk) < 110 for chunk in chunks)
     assert pipe.join(1)
@@ -20,7 +20,7 @@ def test_rows_come_whole_and_in_order() -> None:
 def test_no_rows_are_no_chunks() -> None:
     pipe = RowPipe(100, "test")
     pipe.start(lambda: None)
-    assert list(pipe.chunks(10)) == []
+    assert list(pipe.items(10)) == []
 
 
 def test_an_error_of_the_thread_is_raised_after_its_rows() -> None:
@@ -31,7 +31,7 @@ def test_an_error_of_the_thread_is_raised_after_its_rows() -> None:
         raise ZeroDivisionError
 
     pipe.start(fill)
-    chunks = pipe.chunks(10)
+    chunks = pipe.items(10)
     assert next(chunks) == b"row\n"
     with pytest.raises(ZeroDivisionError):
         next(chunks)
@@ -43,7 +43,7 @@ def test_the_thread_waits_for_the_reader_and_stop_frees_it() -> None:
 
     def fill() -> None:
         for n in range(100):
-            if n == CHUNKS_AHEAD:
+            if n == AHEAD:
                 blocked.set()
             pipe.write(b"row\n")
             written.append(n)
@@ -51,7 +51,7 @@ def test_the_thread_waits_for_the_reader_and_stop_frees_it() -> None:
     pipe.start(fill)
     assert blocked.wait(5)
     assert not pipe.join(0.05)
-    assert len(written) == CHUNKS_AHEAD
+    assert len(written) == AHEAD
     pipe.stop()
     assert pipe.join(5)
 
@@ -60,6 +60,6 @@ def test_silence_is_a_timeout() -> None:
     pipe, quiet = RowPipe(1, "test"), threading.Event()
     pipe.start(lambda: quiet.wait(5) and None)
     with pytest.raises(TimeoutError):
-        list(pipe.chunks(0.05))
+        list(pipe.items(0.05))
     quiet.set()
     assert pipe.join(5)

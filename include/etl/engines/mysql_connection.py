@@ -1,0 +1,31 @@
+"""Connections of PyMySQL, which hand over what the server sent as bytes: a driver's own conversions are not exact."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pymysql
+
+
+def connect(arguments: dict[str, Any]) -> Any:
+    """Connect with the C client's `ssl_mode`; the password goes as UTF-8, greetings come within connect_timeout."""
+    given = {key: value for key, value in arguments.items() if key not in ("ssl", "ssl_mode", "password")}
+    tls = tls_options(arguments.get("ssl_mode", ""), arguments.get("ssl", {}))
+    password = arguments["password"].encode()
+    given["read_timeout"] = arguments["connect_timeout"]  # a host may accept the line and never say a word
+    connection: Any = pymysql.connect(**given, conv={}, use_unicode=False, ssl=tls, password=password)
+    connection._read_timeout = arguments["read_timeout"]
+    return connection
+
+
+def tls_options(mode: str, given: dict[str, Any]) -> dict[str, Any]:
+    """What the C client means by `ssl_mode`, in PyMySQL's terms; it has no TLS where this is empty."""
+    match mode.upper():
+        case "DISABLED":
+            return {}
+        case "REQUIRED":
+            return {"check_hostname": False, "verify_mode": "none", **given}
+        case "VERIFY_CA" | "VERIFY_IDENTITY" as strict:
+            return {**given, "verify_mode": "required", "check_hostname": strict == "VERIFY_IDENTITY"}
+        case _:
+            return given
