@@ -131,7 +131,7 @@ def _change(source: Source, variables: CommandLineVariables, storage: Storage, a
         if not asked.yes and not _agreed(told):
             return _fail("nothing was changed", NOT_DONE)
         _keep(storage, source.source, before)
-        facts = {"before": before, "after": None if bound is None else str(bound)}
+        facts: dict[str, Any] = {"before": before, "after": None if bound is None else str(bound)}
         audit.record(storage, f"checkpoint {asked.command}", source.source, asked.reason, **facts)
         if bound is None:
             variables.delete(key)

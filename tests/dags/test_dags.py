@@ -150,3 +150,13 @@ def test_form_releases_rows_only_where_they_are_set_aside() -> None:
     for choice, there in (("stop", False), ("quarantine", True)):
         (dag,) = build_dags(Source.model_validate(base | {"validation": {"on_failure": choice}}))
         assert ("release" in dag.params) is there
+
+
+def test_form_insists_on_a_reason_where_the_source_does() -> None:
+    """The form asks for a value of what cannot be null; scheduled runs still have a valid default."""
+    base = {"source": "visits", "description": "V", "conn_id": "c", "table": "v", "schedule": {"full": "@daily"}}
+    base |= {"output": {"formats": ["csv"]}, "require_reason": True}
+    (dag,) = build_dags(Source.model_validate(base))
+    dag.params.validate()
+    with pytest.raises(Exception, match="None is not of type 'string'"):
+        dag.params.get_param("reason").resolve(None)
