@@ -104,7 +104,7 @@ def shared(look: Look) -> list[Entry]:
 def _runs_folders(look: Look, source: str, manifests: list[Manifest]) -> Iterator[Entry]:
     named = {Path(str(one.validation.get(key))).parent.name for one in manifests for key in ("result", "report")}
     for kind in ("raw", "interim", "reports", "quarantine", "runs"):
-        area: Kind = kind  # type: ignore[assignment]
+        area: Kind = kind
         for path in sorted((look.storage.root / kind / source).glob("[!.]*")):
             key = path.name.removesuffix("-references")
             needed = (kind == "reports" and key in named) or (
@@ -164,8 +164,8 @@ def _findings(look: Look, source: str, manifests: list[Manifest]) -> Iterator[Fi
     pending = root / "staging" / source / journal.NAME
     if pending.exists():  # files are on their way: what is listed and what is there need not agree
         if look.now - _changed(pending) > look.policy.longest_run:
-            path = look.storage.relative(pending)
-            yield Finding(source=source, path=path, what="a publication was stopped; the next run finishes it")
+            where, what = look.storage.relative(pending), "a publication was stopped; the next run finishes it"
+            yield Finding(source=source, path=where, what=what)
         return
     folder = root / "processed" / source
     listed = {file.path for one in manifests for file in one.files}

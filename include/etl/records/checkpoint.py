@@ -143,6 +143,7 @@ def advance(source: Source, bound: datetime, run_id: str, variables: Variables, 
     assert source.cursor is not None
     current = parse(source, variables)
     if current is not None and current.bound >= bound:
+        _keep(current, storage)  # a process that was killed between the Variable and the copy left none
         return current
     return put(source, bound, run_id, variables, storage)
 
@@ -155,11 +156,17 @@ def put(source: Source, bound: Any, run_id: str, variables: Variables, storage: 
     content = moved.model_dump(mode="json")
     description = f"{source.source}: everything before `bound` is published. Edit only to re-extract or to skip."
     variables.set(variable_key(source.source), json.dumps(content, indent=2), description)
-    folder = storage.folder("checkpoints", source.source)
+    _keep(moved, storage)
+    return moved
+
+
+def _keep(checkpoint: Checkpoint, storage: Storage) -> None:
+    folder = storage.folder("checkpoints", checkpoint.source)
     for left in folder.glob(".*.tmp"):  # of a process that was killed right here; no other one writes now
         left.unlink()
-    write_json(folder / f"{now:%Y%m%dT%H%M%S.%fZ}.json", content)
-    return moved
+    path = folder / f"{checkpoint.updated_at:%Y%m%dT%H%M%S.%fZ}.json"
+    if not path.exists():
+        write_json(path, checkpoint.model_dump(mode="json"))
 
 
 def history(storage: Storage, source: str) -> list[Path]:
