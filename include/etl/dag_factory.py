@@ -23,6 +23,7 @@ from include.etl.config import Source
 from include.etl.dag_docs import dag_doc
 from include.etl.errors import ConfigurationError, ExtractionError, TransientError
 from include.etl.handover import Extracted, Mode, Plan, Slice, Transformed, Validated
+from include.etl.lineage import LoadOperator
 from include.etl.report_link import ValidateOperator
 from include.etl.sources import BrokenSource
 
@@ -56,7 +57,6 @@ def _build(source: Source, mode: Mode) -> DAG:
         catchup=False,
         max_active_runs=1,
         tags=[*source.tags, "extraction", mode],
-        params=_params(source),
         default_args={
             "owner": source.owner,
             "retries": source.retries.attempts,
@@ -65,6 +65,8 @@ def _build(source: Source, mode: Mode) -> DAG:
         },
     ) as dag:
         _wire(source, mode)
+    # Given last: each task would take a copy, and parsing and serialising many sources would take seven times as long.
+    dag.params.update(_params(source))
     return dag
 
 
@@ -139,7 +141,6 @@ def _wire(source: Source, mode: Mode) -> None:
 
         return phase(_run(source), Plan(**planned), [Extracted(**part) for part in parts]).model_dump(mode="json")
 
-    @task
     def load(planned: Any, parts: Any, validated: Any, transformed: Any) -> dict[str, Any]:
         from include.etl.phases.load import load as phase
         from include.etl.records.checkpoint import AirflowVariables
@@ -160,7 +161,17 @@ def _wire(source: Source, mode: Mode) -> None:
     )
     transformed = transform(planned, parts)
     validated >> transformed
-    load(planned, parts, validated.output, transformed)
+    LoadOperator(
+        task_id="load",
+        source=source,
+        python_callable=load,
+        op_kwargs={
+            "planned": planned,
+            "parts": parts,
+            "validated": validated.output,
+            "transformed": transformed,
+        },
+    )
 
 
 def _run(source: Source) -> Run:

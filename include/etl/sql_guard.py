@@ -68,7 +68,7 @@ def only_select(sql: str, dialect: str, where: str) -> None:
 
 def _check_comments(bare: str, dialect: str, where: str) -> None:
     """Refuse comments that a server reads otherwise than sqlglot does."""
-    if dialect == "mysql" and re.search(r"/\*M?!", bare):
+    if dialect == "mysql" and re.search(r"/\*[Mm]?!", bare):
         raise ConfigurationError(f"{where}: a comment that MySQL executes (/*! ... */); allowed: plain comments")
     if dialect == "mysql" and re.search(r"--(?=[^\s\x00-\x1f])", _COMMENT.sub("", bare)):
         raise ConfigurationError(f"{where}: -- without a space after it, which is no comment to MySQL; add a space")

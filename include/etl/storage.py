@@ -29,6 +29,7 @@ Area = Literal[
     "runs",
     "checkpoints",
     "audit",
+    "history",
     "logs",
     "backups",
     "maintenance",

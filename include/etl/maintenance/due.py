@@ -97,7 +97,7 @@ def shared(look: Look) -> list[Entry]:
     if look.policy.hold:
         return []
     kinds: tuple[Kind, ...] = ("logs", "history")
-    paths = [(kind, path) for kind in kinds for path in (look.storage.root / kind).rglob("*") if path.is_file()]
+    paths = [(kind, path) for kind in kinds for path in (look.storage.root / kind).rglob("[!.]*") if path.is_file()]
     return [entry for kind, path in paths if (entry := _entry(look, kind, "", path, "older than keep"))]
 
 

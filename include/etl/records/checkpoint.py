@@ -143,7 +143,7 @@ def advance(source: Source, bound: datetime, run_id: str, variables: Variables, 
     assert source.cursor is not None
     current = parse(source, variables)
     if current is not None and current.bound >= bound:
-        _keep(current, storage)  # a process that was killed between the Variable and the copy left none
+        keep(current, storage)  # the process that moved it may have been killed before it kept a copy
         return current
     return put(source, bound, run_id, variables, storage)
 
@@ -156,17 +156,18 @@ def put(source: Source, bound: Any, run_id: str, variables: Variables, storage: 
     content = moved.model_dump(mode="json")
     description = f"{source.source}: everything before `bound` is published. Edit only to re-extract or to skip."
     variables.set(variable_key(source.source), json.dumps(content, indent=2), description)
-    _keep(moved, storage)
+    keep(moved, storage)
     return moved
 
 
-def _keep(checkpoint: Checkpoint, storage: Storage) -> None:
-    folder = storage.folder("checkpoints", checkpoint.source)
+def keep(version: Checkpoint, storage: Storage) -> None:
+    """Keep a copy of a checkpoint, once. The caller holds the source's lock."""
+    folder = storage.folder("checkpoints", version.source)
     for left in folder.glob(".*.tmp"):  # of a process that was killed right here; no other one writes now
         left.unlink()
-    path = folder / f"{checkpoint.updated_at:%Y%m%dT%H%M%S.%fZ}.json"
+    path = folder / f"{version.updated_at:%Y%m%dT%H%M%S.%fZ}.json"
     if not path.exists():
-        write_json(path, checkpoint.model_dump(mode="json"))
+        write_json(path, version.model_dump(mode="json"))
 
 
 def history(storage: Storage, source: str) -> list[Path]:

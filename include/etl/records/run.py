@@ -17,7 +17,7 @@ from include.etl.config import Source
 from include.etl.errors import StorageError
 from include.etl.handover import Metrics
 from include.etl.lock import left_by, locked
-from include.etl.records import extraction_audit, logs
+from include.etl.records import extraction_audit, history, logs, metrics
 from include.etl.storage import Storage, read_json, run_key, write_json
 
 log = logging.getLogger("etl.run")
@@ -96,7 +96,7 @@ def _measured(run: Run, phase: str, part: str, about: dict[str, str]) -> Iterato
         error = raised
         raise
     finally:
-        metrics = Metrics(
+        measures = Metrics(
             phase=phase,
             rows=counter.rows,
             bytes=counter.bytes,
@@ -105,8 +105,8 @@ def _measured(run: Run, phase: str, part: str, about: dict[str, str]) -> Iterato
             peak_memory_mb=_peak_memory_mb(),
         )
         try:
-            _record(run, f"{phase}{part}", metrics, started, counter.facts, error)
-            logs.phase_ended(run.storage, about, metrics, error)
+            _record(run, part, measures, started, counter.facts, error)
+            logs.phase_ended(run.storage, about, measures, error)
             if error is not None:
                 extraction_audit.failed(run, about["phase"], counter.facts, error)
         except StorageError:
@@ -164,10 +164,11 @@ def _close(path: Path) -> None:
 
 
 def _record(
-    run: Run, name: str, metrics: Metrics, started: datetime, facts: dict[str, Any], error: BaseException | None
+    run: Run, part: str, measures: Metrics, started: datetime, facts: dict[str, Any], error: BaseException | None
 ) -> None:
-    content = metrics.model_dump() | {
-        "rows_per_second": metrics.rows_per_second,
+    name = f"{measures.phase}{part}"
+    content = measures.model_dump() | {
+        "rows_per_second": measures.rows_per_second,
         "started_at": started.isoformat(),
         "error": type(error).__name__ if error else None,
         **facts,
@@ -177,16 +178,18 @@ def _record(
         write_json(run.records / "summary.json", summary(run))
     log.info(
         "%s %s: %s rows=%d bytes=%d seconds=%.2f rows/s=%.0f peak_memory_mb=%.0f cpu_seconds=%.2f",
-        metrics.phase,
+        measures.phase,
         run.source.source,
         "failed" if error else "done",
-        metrics.rows,
-        metrics.bytes,
-        metrics.seconds,
-        metrics.rows_per_second,
-        metrics.peak_memory_mb,
-        metrics.cpu_seconds,
+        measures.rows,
+        measures.bytes,
+        measures.seconds,
+        measures.rows_per_second,
+        measures.peak_memory_mb,
+        measures.cpu_seconds,
     )
+    history.append(run, content, part)
+    metrics.emit(run.source.source, run.dag_id, content)
 
 
 def _cpu_seconds() -> float:

@@ -153,7 +153,7 @@ def test_a_cleared_run_keeps_its_window_and_is_not_asked_again(tmp_path: Path, m
         window = Window(mode="incremental", end=INTERVAL[1])
         bound = horizon(Cursor(column="at"), INTERVAL[1], Writers(NOW))
 
-    monkeypatch.setattr("include.etl.records.manifest.of_run", lambda *_: Earlier)
+    monkeypatch.setattr("include.etl.publication.standing.of_run", lambda *_: Earlier)
     found = decided(tmp_path, manual(), Writers(NOW, [since(INTERVAL[0])]))
     assert (found.window, found.bound) == (Earlier.window, Earlier.bound)
 

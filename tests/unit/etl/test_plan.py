@@ -152,7 +152,7 @@ def test_checkpoint_after_the_end_of_a_manual_run_is_refused(tmp_path: Path) -> 
 @pytest.mark.parametrize("text", ["", "{", "null", '{"bound": "yesterday"}', "[]"])
 def test_damaged_checkpoint_stops_the_run_and_says_how_to_restore(tmp_path: Path, text: str) -> None:
     run, variables = Run(source(), "run", Storage(tmp_path)), Memory(checkpoint__visits=text)
-    with pytest.raises(CheckpointError, match=r"checkpoint__visits.*data/checkpoints/visits"):
+    with pytest.raises(CheckpointError, match=r"checkpoint__visits.*scripts/checkpoints.py restore visits"):
         decide(run, Parameters(), manual(), variables)
 
 
