@@ -61,7 +61,7 @@ def _build(source: Source, mode: Mode) -> DAG:
             "owner": source.owner,
             "retries": source.retries.attempts,
             "retry_delay": source.retries.delay,
-            "retry_policy": _retry_policy(),
+            "retry_policy": retry_policy(),
         },
     ) as dag:
         _wire(source, mode)
@@ -70,7 +70,7 @@ def _build(source: Source, mode: Mode) -> DAG:
     return dag
 
 
-def _retry_policy() -> ExceptionRetryPolicy:
+def retry_policy() -> ExceptionRetryPolicy:
     """Retries are for errors that can pass: a wrong password or wrong data only costs the hospital's database time."""
     return ExceptionRetryPolicy(
         rules=[

@@ -30,6 +30,7 @@ Area = Literal[
     "checkpoints",
     "audit",
     "history",
+    "damaged",
     "logs",
     "backups",
     "maintenance",

@@ -168,7 +168,7 @@ def test_what_was_replaced_is_kept_and_audited(published: Project) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["reset", "visits"], 1, "no terminal to ask on; --yes answers"),
+        (["reset", "visits"], 2, "no terminal to ask on"),
         (["set", "visits", "--to", "soon", "--yes"], 2, "'soon'; allowed: a moment with a time zone"),
         (["set", "visits", "--to", "2024-01-01", "--yes"], 2, "allowed: a moment with a time zone"),
         (["set", "visits", "--to", "1706745600", "--yes"], 2, "allowed: a moment with a time zone"),

@@ -20,7 +20,7 @@ from include.etl.errors import CheckpointError, StorageError
 from include.etl.handover import Handover, Moment
 from include.etl.names import published_name
 from include.etl.records import manifest
-from include.etl.storage import Storage, write_json
+from include.etl.storage import FILE_MODE, Storage, write_json
 
 
 class Checkpoint(Handover):
@@ -51,6 +51,9 @@ class Variables(Protocol):
     def set(self, key: str, value: str, description: str) -> None:
         """Store the value."""
 
+    def delete(self, key: str) -> None:
+        """Remove the value."""
+
 
 class AirflowVariables:
     """Airflow Variables as a task sees them."""
@@ -67,6 +70,12 @@ class AirflowVariables:
         from airflow.sdk import Variable
 
         Variable.set(key, value, description=description)
+
+    def delete(self, key: str) -> None:
+        """Remove the value."""
+        from airflow.sdk import Variable
+
+        Variable.delete(key)
 
 
 def variable_key(source: str) -> str:
@@ -173,6 +182,14 @@ def keep(version: Checkpoint, storage: Storage) -> None:
 def history(storage: Storage, source: str) -> list[Path]:
     """The kept versions, oldest first."""
     return sorted(path for path in storage.folder("checkpoints", source).glob("*.json") if path.name[0] != ".")
+
+
+def keep_replaced(storage: Storage, source: str, text: str | None) -> None:
+    """Keep what somebody replaces, also what cannot be understood, word by word."""
+    if text is not None:
+        path = storage.folder("checkpoints", source) / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.replaced"
+        path.write_text(text, encoding="utf-8")
+        path.chmod(FILE_MODE)
 
 
 def _cannot(key: str) -> str:
