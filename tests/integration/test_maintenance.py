@@ -16,6 +16,7 @@ from include.etl.lock import locked
 from include.etl.maintenance import backups, removal
 from include.etl.maintenance.policy import Policy, load_policy
 from include.etl.records import audit_check, manifest
+from include.etl.recovery.backup import chosen
 from include.etl.storage import Storage
 from scripts import audit as audit_command
 from scripts import maintenance as command
@@ -215,6 +216,8 @@ def test_a_backup_is_read_back_and_damage_is_found(published: Project) -> None:
     record = backups.verify(storage)
     assert record["backup"] == name
     assert set(record["members"]) == {"sources/visits.yaml"}
+    usable = chosen(storage, "latest")
+    assert (usable.name, usable.problem(), list(usable.checkpoints())) == (name, None, ["visits"])
     kept = json.loads((storage.root / "backups" / name / "checkpoints.json").read_text())
     assert kept["visits"] == json.loads(published.variables["checkpoint__visits"])
     assert record["audit"]["number"] == next(
