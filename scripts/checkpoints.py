@@ -123,7 +123,7 @@ def _change(source: Source, variables: CommandLineVariables, storage: Storage, a
         told = f"{source.source}: {_in_words(_state(source, variables))}\n    becomes: {bound or 'none'}"
         cli.confirm(asked, told)
         checkpoint.keep_replaced(storage, source.source, before)
-        facts = {"before": before, "after": None if bound is None else str(bound)}
+        facts: dict[str, Any] = {"before": before, "after": None if bound is None else str(bound)}
         audit.record(storage, f"checkpoint {asked.command}", source.source, asked.reason, **facts)
         if bound is None:
             variables.delete(key)

@@ -213,6 +213,8 @@ class Source(Model):
     schema_changes: Literal["evolve", "warn", "fail"] = "warn"
     """Columns differ from those published before: `warn` and `evolve` publish what stays readable together,
     `evolve` with a full run also replaces types that do not; `fail` publishes nothing."""
+    require_reason: bool = False
+    """Refuse a run that a person starts without saying why (`reason`)."""
     retries: Retries = Retries()
     """What happens after a transient error."""
     alerts: Alerts = Alerts()

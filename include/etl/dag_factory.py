@@ -109,9 +109,11 @@ def _params(source: Source) -> dict[str, Param]:
                 description="Mode range, instead of start and end: this many whole days and today so far.",
             ),
         }
-    # The form insists on a value for what cannot be null.
-    why = "Why this run; kept in the manifest."
-    params["reason"] = Param(None, type=["null", "string"], maxLength=500, description=why)
+    # The form insists on a value for what cannot be null; scheduled runs have the default, which must be allowed.
+    why = "Why this run; kept in the manifest and the audit."
+    needed = source.require_reason
+    kinds = "string" if needed else ["null", "string"]
+    params["reason"] = Param("" if needed else None, type=kinds, maxLength=500, description=why)
     if source.validation.on_failure == "quarantine":
         which = "Key or id of a run: read again the rows that it has set aside, with the suite as it is now."
         params["release"] = Param(None, type=["null", "string"], maxLength=500, description=which)

@@ -21,7 +21,20 @@ from include.etl.lock import locked
 DATA_URI = "ETL_DATA_URI"
 FOLDER_MODE, FILE_MODE = 0o750, 0o640
 Area = Literal[
-    "alerts", "audit", "checkpoints", "damaged", "history", "interim", "processed", "raw", "reports", "runs", "staging"
+    "alerts",
+    "audit",
+    "backups",
+    "checkpoints",
+    "damaged",
+    "history",
+    "interim",
+    "logs",
+    "maintenance",
+    "processed",
+    "raw",
+    "reports",
+    "runs",
+    "staging",
 ]
 
 

@@ -7,7 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from include.etl.config import Source
 from include.etl.errors import ExtractionError, StorageError
 from include.etl.handover import Metrics
 from include.etl.lock import left_by, locked
-from include.etl.records import history, metrics
+from include.etl.records import extraction_audit, history, logs, metrics
 from include.etl.storage import Storage, read_json, run_key, write_json
 
 log = logging.getLogger("etl.run")
@@ -56,8 +56,9 @@ class Counter:
 @contextmanager
 def measured(run: Run, phase: str, part: str = "") -> Iterator[Counter]:
     """Measure a phase; record and log it whether it succeeds or fails, and bring the run's summary up to date."""
-    with _at_work(run, f"{phase}{part}"):
-        yield from _measured(run, phase, part)
+    about = {"source": run.source.source, "dag_id": run.dag_id, "run_id": run.run_id, "phase": f"{phase}{part}"}
+    with _at_work(run, f"{phase}{part}"), logs.kept(run.storage, about):
+        yield from _measured(run, phase, part, about)
 
 
 @contextmanager
@@ -67,12 +68,24 @@ def _at_work(run: Run, name: str) -> Iterator[None]:
     Raises:
         TransientError: there is such a process.
     """
-    path = run.records / f".{name}.lock"
-    with locked(path, f"{name} of run {run.run_id} of source {run.source.source!r}", "an earlier try", wait_s=0):
+    path, what = run.records / f".{name}.lock", f"{name} of run {run.run_id} of source {run.source.source!r}"
+    with ExitStack() as stack:
+        with gate(run.storage, run.source.source, what, shared=True):  # while the run's old files are deleted
+            stack.enter_context(locked(path, what, "an earlier try", wait_s=0))
         yield
 
 
-def _measured(run: Run, phase: str, part: str) -> Iterator[Counter]:
+@contextmanager
+def gate(
+    storage: Storage, source: str, holder: str, *, shared: bool = False, wait_s: float | None = None
+) -> Iterator[None]:
+    """No task of the source begins while somebody holds this; those at work go on, and hold locks of their own."""
+    path = storage.folder("runs", source) / ".gate.lock"
+    with locked(path, f"source {source!r}: its runs' files", holder, shared=shared, wait_s=wait_s):
+        yield
+
+
+def _measured(run: Run, phase: str, part: str, about: dict[str, str]) -> Iterator[Counter]:
     counter, started = Counter(), datetime.now(UTC)
     wall, cpu = time.perf_counter(), _cpu_seconds()
     _reset_peak_memory()
@@ -93,6 +106,9 @@ def _measured(run: Run, phase: str, part: str) -> Iterator[Counter]:
         )
         try:
             _record(run, part, measures, started, counter.facts, error)
+            logs.phase_ended(run.storage, about, measures, error)
+            if error is not None:
+                extraction_audit.failed(run, about["phase"], counter.facts, error)
         except StorageError:
             if error is None:
                 raise
