@@ -1,10 +1,8 @@
 """The audit: who did what, when, why and with which result.
 
-    python scripts/audit.py verify
-    python scripts/audit.py list --source polyclinic_visits --since 2025-11-01
-    python scripts/audit.py show 812
-
-Exit status: 0 in order, 1 a line was removed, changed, added or moved, or nothing can be read, 2 wrong request.
+python scripts/audit.py verify
+python scripts/audit.py list --source polyclinic_visits --since 2025-11-01
+python scripts/audit.py show 812
 """
 
 from __future__ import annotations
@@ -17,31 +15,26 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from include.etl.errors import ConfigurationError, ExtractionError
+from include.etl.errors import ConfigurationError
 from include.etl.records import audit_check
 from include.etl.storage import Storage
-
-OK, FAILED, WRONG = 0, 1, 2
+from scripts import command_line as cli
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; the exit status."""
-    asked = _parser().parse_args(arguments)
-    try:
-        return {"verify": _verify, "list": _list, "show": _show}[asked.action](Storage.from_environment(), asked)
-    except ConfigurationError as error:
-        print(error, file=sys.stderr)
-        return WRONG
-    except ExtractionError as error:
-        print(error, file=sys.stderr)
-        return FAILED
+    return cli.run(_work, _parser().parse_args(arguments))
+
+
+def _work(asked: argparse.Namespace) -> int:
+    return {"verify": _verify, "list": _list, "show": _show}[asked.action](Storage.from_environment(), asked)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.parser(__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
     as_json = argparse.ArgumentParser(add_help=False)
-    as_json.add_argument("--json", action="store_true", help="print the result as JSON")
+    cli.add_json(as_json)
     actions.add_parser("verify", parents=[as_json], help="look for lines that were removed, changed, added or moved")
     listed = actions.add_parser("list", parents=[as_json], help="the lines in short, oldest first")
     listed.add_argument("--source", help="of this source only")
@@ -56,15 +49,15 @@ def _verify(storage: Storage, asked: argparse.Namespace) -> int:
     lines = [f"{one.file}:{one.line}: {one.what}" for one in checked.problems]
     lines += [f"note: number {one['number']} at {one['at']}: {one['reason']}" for one in checked.repairs]
     verdict = f"{len(checked.problems)} problems" if checked.problems else "in order"
-    _say(checked.as_json(), [*lines, f"{checked.lines} lines, {verdict}"], asked)
-    return FAILED if checked.problems else OK
+    cli.say(asked, checked.as_json(), [*lines, f"{checked.lines} lines, {verdict}"])
+    return cli.FAILED if checked.problems else cli.DONE
 
 
 def _list(storage: Storage, asked: argparse.Namespace) -> int:
     found = list(audit_check.entries(storage, asked.source, asked.since))
     lines = [_in_short(line) for line in found]
-    _say(found, lines or ["no line"], asked)
-    return OK
+    cli.say(asked, found, lines or ["no line"])
+    return cli.DONE
 
 
 def _in_short(line: dict[str, Any]) -> str:
@@ -77,12 +70,8 @@ def _show(storage: Storage, asked: argparse.Namespace) -> int:
     found = [line for line in audit_check.entries(storage) if line.get("number") == asked.number]
     if not found:
         raise ConfigurationError(f"number: {asked.number}; allowed: a number that `list` shows")
-    _say(found[0], [json.dumps(line, indent=2, ensure_ascii=False) for line in found], asked)
-    return OK
-
-
-def _say(report: Any, lines: Sequence[str], asked: argparse.Namespace) -> None:
-    print(json.dumps(report, indent=2, ensure_ascii=False) if asked.json else "\n".join(lines))
+    cli.say(asked, found[0], [json.dumps(line, indent=2, ensure_ascii=False) for line in found])
+    return cli.DONE
 
 
 if __name__ == "__main__":

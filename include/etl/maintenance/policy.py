@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from include.etl.config import Model, include_folder
-from include.etl.config_values import Cron, Duration, Name, Zone
+from include.etl.config import include_folder
+from include.etl.config_values import Cron, Duration, Model, Name, Zone
 from include.etl.errors import ConfigurationError
 
 FILE = "maintenance.yaml"

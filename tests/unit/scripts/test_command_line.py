@@ -18,7 +18,7 @@ from scripts import command_line as cli
 from scripts import write_help
 from scripts.local_airflow import ROOT
 
-NOT_FOR_OPERATORS = {"demo", "lifeline", "write_help"}
+NOT_FOR_OPERATORS = {"demo", "lifeline", "write_help", "write_alert_examples"}
 """`make demo`, which draws on the screen, what it starts, and what writes the page of the others."""
 COMMANDS = [name for name in write_help.commands() if name != "write_help"]
 CHANGES = {
