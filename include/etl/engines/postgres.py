@@ -11,7 +11,6 @@ import os
 import socket
 import time
 from collections.abc import Generator, Iterator
-from contextlib import AbstractContextManager
 from typing import Any
 
 import psycopg2
@@ -101,7 +100,6 @@ class PostgresSession(Session):
     def __init__(self, engine: PostgresEngine, connection: connection) -> None:
         self.engine = engine
         self.connection = connection
-        self._pid = 0
         self._stream = OneStream()
 
     def begin(self) -> None:
@@ -200,7 +198,7 @@ class PostgresSession(Session):
         ):
             line.shutdown(socket.SHUT_RDWR)
 
-    def _in_time(self, seconds: float = 0.0) -> AbstractContextManager[None]:
+    def _in_time(self, seconds: float = 0.0) -> contextlib.AbstractContextManager[None]:
         """Cut the line when the block takes longer than that, or than the server's own timeout lets it."""
         return cut_after(seconds or self.engine.limits.statement_timeout_s + GRACE_S, self._cut)
 
