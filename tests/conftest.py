@@ -22,6 +22,14 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 from tests import servers  # noqa: E402
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two workers share the tests by file; those that start Airflow stay together and come first, as they take long."""
+    items.sort(key=lambda item: "e2e" not in item.path.parts)
+    for item in items:
+        group = "e2e" if "e2e" in item.path.parts else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[servers.DatabaseServer]:
     """A PostgreSQL server for the whole test session; tests make and drop tables of their own."""

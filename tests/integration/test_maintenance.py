@@ -257,7 +257,7 @@ def test_commands(published: Project, capsys: pytest.CaptureFixture[str], monkey
     age(published)
     assert command.main(["plan", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["entries"]) == 10
-    assert command.main(["run"]) == 1
+    assert command.main(["run"]) == 2, "there is no terminal to ask on"
     capsys.readouterr()
     assert any((storage_of(published).root / "raw" / "visits").iterdir())
     assert command.main(["run", "--yes", "--json"]) == 0

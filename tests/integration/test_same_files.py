@@ -90,13 +90,18 @@ def outcome(
 
 
 def published(project: Project) -> dict[str, tuple[int, str]]:
-    """Rows and a hash of the rows in each file; when and by whom they were read may differ."""
+    """Rows and a hash of the rows in each file; when and by whom they were read may differ.
+
+    One without rows is left out: who has read earlier and publishes later finds all of it published.
+    """
     found = {}
     for path in project.published.rglob("*.parquet"):
         table = pq.ParquetFile(path).read()
         names = [name for name in table.column_names if not name.startswith("_")]
         rows = sorted(map(repr, table.select(names).to_pylist()))
         digest = hashlib.sha256("\n".join(rows).encode()).hexdigest()
+        if not rows:
+            continue
         found[path.relative_to(project.published).as_posix()] = (len(rows), digest)
     return found
 

@@ -114,7 +114,7 @@ def test_a_network_that_falls_silent_is_given_up_in_time(server_lab: Lab, monkey
         closed = pool.submit(lasting, during(lambda session: None), engines[-1], network, len(SCENES))
         outcomes = [end.result() for end in ends]
         assert [type(error) for error, _ in outcomes] == [TransientError] * len(SCENES)
-        limit = SILENT.statement_timeout_s + 2 * SILENT_GRACE_S + 1
+        limit = SILENT.statement_timeout_s + 2 * SILENT_GRACE_S + 4  # a busy machine; without a clock it is 25 s
         assert [seconds for _, seconds in (*outcomes, closed.result()) if seconds > limit] == []
         assert closed.result()[0] is None, "what was read in full is not lost because the goodbye is"
         wait_until(lambda: set(threading.enumerate()) - set(pool._threads) <= threads)
