@@ -20,7 +20,7 @@ from include.etl.lock import locked
 
 DATA_URI = "ETL_DATA_URI"
 FOLDER_MODE, FILE_MODE = 0o750, 0o640
-Area = Literal["raw", "interim", "staging", "processed", "reports", "runs", "checkpoints", "audit"]
+Area = Literal["raw", "interim", "staging", "processed", "reports", "runs", "checkpoints", "observations", "audit"]
 
 
 def run_key(dag_id: str, run_id: str) -> str:
