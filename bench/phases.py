@@ -42,6 +42,10 @@ class Memory(dict[str, str]):
         """Store the value."""
         self[key] = value
 
+    def delete(self, key: str) -> None:
+        """Remove the value."""
+        del self[key]
+
 
 def configure(place: Place, folder: Path, **more: Any) -> None:
     """Write the source's YAML; only the whole flow needs a key, a cursor and a suite."""

@@ -13,13 +13,15 @@ from bench.targets import targets
 
 TITLES = {"postgres": "PostgreSQL", "mysql": "MariaDB"}
 NOTES = Path(__file__).with_name("notes.md")
+FEW = 5
 INTRODUCTION = """# Results
 
 Made by `python bench/run.py report` from `results.jsonl`; do not edit. `make bench` repeats everything,
 [docs/benchmarks.md](../docs/benchmarks.md) tells how, and how to add a contender.
 
-Each run is a fresh process. Contenders take turns in rounds. A number is the median of the undisturbed or thrice tried
-runs, with the smallest and largest in brackets. CPU is user and system time of the whole process tree; server CPU is
+Each run is a fresh process. Contenders take turns in rounds. A number is the median, with
+the smallest and largest in brackets; fewer than five runs are preliminary. A run that something else on the machine
+disturbed is repeated up to twice. CPU is user and system time of the whole process tree; server CPU is
 that of the database meanwhile. Memory is the peak of the process tree. MB are MiB.
 """
 
@@ -76,11 +78,9 @@ def _reader(results: Results, engine: str, name: str) -> Sequence[str]:
     if not done:
         return (name, "0", *["-"] * 7, f"cannot be had here: {runs[-1]['error']}")
     numbers: list[Number] = [wall, inside, total("cpu"), total("server_cpu"), peak()]
-    disturbed = sum(run["disturbed"] for run in done)
-    count = f"{len(done)}" + (f", {disturbed} disturbed" if disturbed else "")
     written = done[-1].get("bytes")
     size = (f"{done[-1]['rows']:,}", f"{written / (1 << 20):,.0f}") if written else ("-", "-")
-    return (name, count, *(_spread(done, number) for number in numbers), *size, _exact(results, engine, name))
+    return (name, _count(done), *(_spread(done, number) for number in numbers), *size, _exact(results, engine, name))
 
 
 def _exact(results: Results, engine: str, name: str) -> str:
@@ -110,7 +110,7 @@ def _cells(runs: Sequence[Record], rows: int | None) -> Sequence[str]:
     numbers: list[Number] = [wall, total("cpu"), peak()]
     slowest = max(wall(run) for run in runs)
     speed = f"{rows / slowest:,.0f}" if rows else "-"
-    return (str(len(runs)), *(_spread(runs, number) for number in numbers), speed)
+    return (_count(runs), *(_spread(runs, number) for number in numbers), speed)
 
 
 def _wide(results: Results) -> Iterator[str]:
@@ -118,7 +118,7 @@ def _wide(results: Results) -> Iterator[str]:
     rows = []
     for engine, title in TITLES.items():
         if done := good(results.of("wide", engine)):
-            rows.append((title, str(len(done)), _spread(done, wall), _spread(done, peak())))
+            rows.append((title, _count(done), _spread(done, wall), _spread(done, peak())))
     yield from _table(("", "runs", "seconds", "memory MB"), rows)
 
 
@@ -129,7 +129,7 @@ def _parse(results: Results) -> Iterator[str]:
         if done := good(results.of("parse", "airflow", name)):
             parsed = _spread(done, lambda run: float(run["parse_seconds"]))
             rows.append(
-                (name, str(len(done)), str(done[-1]["dags"]), parsed, _spread(done, inside), _spread(done, peak()))
+                (name, _count(done), str(done[-1]["dags"]), parsed, _spread(done, inside), _spread(done, peak()))
             )
     yield from _table(("", "runs", "DAGs", "seconds to parse", "and to serialise", "memory MB"), rows)
 
@@ -143,6 +143,12 @@ def _machine(results: Results) -> Iterator[str]:
                 found.setdefault(label, []).append(str(value))
     for label, values in found.items():
         yield f"- {label}: {'; '.join(dict.fromkeys(values))}"
+
+
+def _count(runs: Sequence[Record]) -> str:
+    disturbed = sum(run["disturbed"] for run in runs)
+    few = " (preliminary)" if len(runs) < FEW else ""
+    return f"{len(runs)}{few}" + (f", {disturbed} disturbed: memory counts, time does not" if disturbed else "")
 
 
 def _spread(runs: Sequence[Record], number: Number) -> str:

@@ -68,7 +68,7 @@ class Results:
         values = [number(record) for record in good(self.of(experiment, engine, name))]
         return median(values) if values else None
 
-    def changes(self, engine: str, name: str) -> list[str]:
+    def changes(self, engine: str, name: str, *, probes: bool = True) -> list[str]:
         """What this reader does not keep exact: types of lineitem, and the probes that came back as something else."""
         found = []
         runs = good(self.of("readers", engine, name))
@@ -78,7 +78,7 @@ class Results:
         for kind in runs[-1].get("other_types", {}).values() if runs else []:
             kinds[kind] = kinds.get(kind, 0) + 1
         found += [f"lineitem: {count} columns as {kind}" for kind, count in kinds.items()]
-        for record in self.of("types", engine, name):
+        for record in self.of("types", engine, name) if probes else []:
             wrong = {label: value for label, value in record["probes"].items() if value not in ("exact", "refused")}
             found += [f"{label}: {value}" for label, value in wrong.items()]
         return found

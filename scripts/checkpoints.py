@@ -8,9 +8,6 @@
 
 set, restore and reset ask before they change anything (--yes answers), keep what they replace in
 data/checkpoints/<source>, and write a line to data/audit. They wait for a publication of the source to end.
-
-Exit status: 0 done, 1 not done (declined, no terminal to ask on, or storage or Airflow failed), 2 the request or a
-checkpoint is wrong.
 """
 
 from __future__ import annotations
@@ -25,15 +22,14 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from include.etl.airflow_home import choose_home
 from include.etl.config import Source
-from include.etl.errors import CheckpointError, ConfigurationError, ExtractionError
+from include.etl.errors import CheckpointError, ConfigurationError
 from include.etl.records import audit, checkpoint
 from include.etl.run import CommandLineVariables
 from include.etl.sources import load_source, load_sources
 from include.etl.storage import Storage
+from scripts import command_line as cli
 
-DONE, NOT_DONE, WRONG = 0, 1, 2
 Report = dict[str, Any]
 
 
@@ -41,34 +37,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; the exit status."""
     asked = _parser().parse_args(arguments)
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")  # Variables are read as the API server does it
-    os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "WARNING")
-    choose_home()
+    return cli.run(_work, asked)
+
+
+def _work(asked: argparse.Namespace) -> int:
     storage, variables = Storage.from_environment(), CommandLineVariables()
-    try:
-        if asked.command == "list":
-            return _list(variables, asked)
-        source = load_source(asked.source)
-        if source.cursor is None:
-            raise ConfigurationError(f"source {source.source!r} has no cursor, so it has no checkpoint")
-        if asked.command == "show":
-            return _show(source, variables, storage, asked)
-        return _change(source, variables, storage, asked)
-    except ConfigurationError as error:
-        return _fail(str(error), WRONG)
-    except ExtractionError as error:
-        return _fail(str(error), NOT_DONE)
+    if asked.command == "list":
+        return _list(variables, asked)
+    source = load_source(asked.source)
+    if source.cursor is None:
+        raise ConfigurationError(f"source {source.source!r} has no cursor, so it has no checkpoint")
+    if asked.command == "show":
+        return _show(source, variables, storage, asked)
+    return _change(source, variables, storage, asked)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     json_only = argparse.ArgumentParser(add_help=False)
-    json_only.add_argument("--json", action="store_true", help="print the result as JSON")
+    cli.add_json(json_only)
     one = argparse.ArgumentParser(add_help=False)
     one.add_argument("source", help="name of the source")
     change = argparse.ArgumentParser(add_help=False)
     change.add_argument("--reason", default="", help="why; kept in the audit")
-    change.add_argument("--yes", action="store_true", help="do not ask")
+    cli.add_yes(change)
     commands.add_parser("list", parents=[json_only], help="the checkpoints of all sources")
     commands.add_parser("show", parents=[one, json_only], help="one checkpoint and its kept versions")
     moved = commands.add_parser(
@@ -84,8 +77,8 @@ def _parser() -> argparse.ArgumentParser:
 def _list(variables: checkpoint.Variables, asked: argparse.Namespace) -> int:
     sources = [found for found in load_sources() if isinstance(found, Source) and found.cursor]
     reports = [_state(source, variables) for source in sources]
-    _say(reports, [f"{one['source']:<24} {_in_words(one)}" for one in reports], asked)
-    return WRONG if any("problem" in one for one in reports) else DONE
+    cli.say(asked, reports, [f"{one['source']:<24} {_in_words(one)}" for one in reports])
+    return cli.WRONG if any("problem" in one for one in reports) else cli.DONE
 
 
 def _state(source: Source, variables: checkpoint.Variables) -> Report:
@@ -111,8 +104,8 @@ def _show(source: Source, variables: checkpoint.Variables, storage: Storage, ask
         except CheckpointError:
             kept.append({"file": path.name, "bound": "cannot be used"})
     lines = [_in_words(state), *(f"    {one['file']}  {one['bound']}" for one in kept)]
-    _say(state | {"kept": kept}, lines, asked)
-    return WRONG if "problem" in state else DONE
+    cli.say(asked, state | {"kept": kept}, lines)
+    return cli.WRONG if "problem" in state else cli.DONE
 
 
 def _version(source: Source, path: Path) -> checkpoint.Checkpoint:
@@ -128,10 +121,9 @@ def _change(source: Source, variables: CommandLineVariables, storage: Storage, a
     with storage.lock(source.source, f"scripts/checkpoints.py {asked.command}"):
         before = variables.get(key)
         told = f"{source.source}: {_in_words(_state(source, variables))}\n    becomes: {bound or 'none'}"
-        if not asked.yes and not _agreed(told):
-            return _fail("nothing was changed", NOT_DONE)
-        _keep(storage, source.source, before)
-        facts = {"before": before, "after": None if bound is None else str(bound)}
+        cli.confirm(asked, told)
+        checkpoint.keep_replaced(storage, source.source, before)
+        facts: dict[str, Any] = {"before": before, "after": None if bound is None else str(bound)}
         audit.record(storage, f"checkpoint {asked.command}", source.source, asked.reason, **facts)
         if bound is None:
             variables.delete(key)
@@ -139,8 +131,8 @@ def _change(source: Source, variables: CommandLineVariables, storage: Storage, a
             checkpoint.put(source, bound, f"scripts/checkpoints.py {asked.command}", variables, storage)
     state = _state(source, variables)
     hint = "" if bound else f"; the next run: python scripts/run_extraction.py --sources {source.source} --mode full"
-    _say(state, [f"{source.source}: {_in_words(state)}{hint}"], asked)
-    return DONE
+    cli.say(asked, state, [f"{source.source}: {_in_words(state)}{hint}"])
+    return cli.DONE
 
 
 def _wanted(source: Source, storage: Storage, asked: argparse.Namespace) -> Any:
@@ -171,32 +163,6 @@ def _bound(source: Source, text: str) -> Any:
     if isinstance(bound, datetime) and bound > datetime.now(UTC):
         raise ConfigurationError(f"--to: {text!r}; allowed: a moment that has passed, or rows would be skipped")
     return bound
-
-
-def _agreed(told: str) -> bool:
-    if not sys.stdin.isatty():
-        _fail("there is no terminal to ask on; --yes answers", NOT_DONE)
-        return False
-    print(told, file=sys.stderr)
-    return input("Go on? [y/N] ").strip().lower() in ("y", "yes")
-
-
-def _keep(storage: Storage, source: str, text: str | None) -> None:
-    """Keep what is replaced, also what cannot be understood, word by word."""
-    if text is not None:
-        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.replaced"
-        path = storage.folder("checkpoints", source) / name
-        path.write_text(text, encoding="utf-8")
-        path.chmod(0o640)
-
-
-def _say(report: Any, lines: Sequence[str], asked: argparse.Namespace) -> None:
-    print(json.dumps(report, indent=2) if asked.json else "\n".join(lines))
-
-
-def _fail(message: str, status: int) -> int:
-    print(message, file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":

@@ -54,9 +54,8 @@ class Lifeline:
         """End all processes; returns when none is left."""
         assert self._guard.stdin is not None
         self._guard.stdin.close()
-        while self._guard.poll() is None:
-            _ = [process.poll() for process in self.processes.values()]
-            time.sleep(0.05)
+        self._guard.wait()
+        _ = [process.poll() for process in self.processes.values()]  # dead by now; not asked they would stay zombies
 
 
 def members(sessions: set[int]) -> list[int]:

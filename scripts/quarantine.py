@@ -6,54 +6,40 @@
     python scripts/quarantine.py drop polyclinic_visits --run <key> --reason "test patients" --yes
 
 No row value is printed; `show` says where the rows lie. docs/bad-rows.md says what release and drop do.
-Exit status: 0 done, 1 it failed, 2 wrong request or configuration.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-os.environ.setdefault("AIRFLOW_HOME", str(ROOT / ".airflow"))
-os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "WARNING")
-
-from include.etl.errors import ConfigurationError, ExtractionError  # noqa: E402 - see above
-
-OK, FAILED, WRONG = 0, 1, 2
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from include.etl.errors import ConfigurationError
+from scripts import command_line as cli
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; the exit status."""
-    asked = _parser().parse_args(arguments)
-    try:
-        with redirect_stdout(sys.stderr):  # where log lines go: only results belong on standard output
-            report = _list(asked) if asked.action == "list" else _about_one(asked)
-    except ConfigurationError as error:
-        print(error, file=sys.stderr)
-        return WRONG
-    except ExtractionError as error:
-        print(error, file=sys.stderr)
-        return FAILED
-    print(json.dumps(report, indent=2) if asked.json else "\n".join(_lines(report)))
-    return OK
+    return cli.run(_work, _parser().parse_args(arguments))
+
+
+def _work(asked: argparse.Namespace) -> int:
+    report = _list(asked) if asked.action == "list" else _about_one(asked)
+    cli.say(asked, report, _lines(report))
+    return cli.DONE
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.parser(__doc__)
     parser.add_argument("action", choices=("list", "show", "release", "drop"))
     parser.add_argument("source", help="name of the source")
     parser.add_argument("--run", help="key or id of the run that set the rows aside; list shows them")
     parser.add_argument("--reason", help="why; needed to release and to drop, and kept")
-    parser.add_argument("--yes", action="store_true", help="drop without asking")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    cli.add_yes(parser)
+    cli.add_json(parser)
     return parser
 
 
@@ -83,19 +69,9 @@ def _about_one(asked: argparse.Namespace) -> list[dict[str, Any]]:
         report["published_by"] = done.publication.run_id
         report["still_set_aside"] = done.publication.rows.removed.get("quarantined", 0)
     else:
-        _confirm(asked, one.rows)
+        cli.confirm(asked, f"Delete {one.rows} set-aside rows of {asked.source} for good.")
         quarantine.drop(run.storage, one, trigger.triggered_by, asked.reason)
     return [report]
-
-
-def _confirm(asked: argparse.Namespace, rows: int) -> None:
-    if asked.yes:
-        return
-    if not sys.stdin.isatty():
-        raise ConfigurationError("--yes: not given, and nobody is there to ask; nothing was dropped")
-    print(f"Delete {rows} set-aside rows of {asked.source} for good? Type yes: ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip() != "yes":
-        raise ConfigurationError("nothing was dropped")
 
 
 def _lines(report: list[dict[str, Any]]) -> list[str]:

@@ -1,21 +1,17 @@
 """Extract sources without a scheduler: the same phases, from the command line.
 
-    python scripts/run_extraction.py --list
-    python scripts/run_extraction.py --sources polyclinic_visits,nehr_diagnoses --last-n-days 7
-    python scripts/run_extraction.py --sources polyclinic_visits --start 2025-11-01 --end 2025-12-01 --dry-run
-
-Exit status: 0 all went well, 1 an extraction failed, 2 the request or the configuration is wrong.
+python scripts/run_extraction.py --list
+python scripts/run_extraction.py --sources polyclinic_visits,nehr_diagnoses --last-n-days 7
+python scripts/run_extraction.py --sources polyclinic_visits --start 2025-11-01 --end 2025-12-01 --dry-run
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -31,37 +27,36 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from include.etl.errors import ConfigurationError, ExtractionError  # noqa: E402
 from include.etl.sources import BrokenSource, load_source, load_sources  # noqa: E402
+from scripts import command_line as cli  # noqa: E402
 
-OK, FAILED, WRONG = 0, 1, 2
 Report = dict[str, Any]
-OUTPUT, ERRORS = sys.stdout, Console(stderr=True)
+ERRORS = Console(stderr=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; the exit status."""
-    asked = _parser().parse_args(arguments)
+    return cli.run(_work, _parser().parse_args(arguments))
+
+
+def _work(asked: argparse.Namespace) -> int:
     if asked.list:
-        return _list(as_json=asked.json)
+        return _list(asked)
     names = [name.strip() for name in (asked.sources or "").split(",") if name.strip()]
     if not names:
-        return _refuse("--sources: nothing named; allowed: names from --list, separated by commas")
-    try:
-        for name in names:
-            load_source(name)
-    except ConfigurationError as error:
-        return _refuse(str(error))
+        raise ConfigurationError("--sources: nothing named; allowed: names from --list, separated by commas")
+    for name in names:
+        load_source(name)
     if not _has_metadata_database():
-        return _refuse(f"no Airflow in {DEMO_HOME} yet: make demo makes it; or set AIRFLOW_HOME to your own")
+        raise ConfigurationError(f"no Airflow in {DEMO_HOME} yet: make demo makes it; or set AIRFLOW_HOME to your own")
     work = _preview if asked.dry_run else _extract
-    with redirect_stdout(sys.stderr):  # where log lines go: only results belong on standard output
-        reports = [_one(work, name, asked) for name in names]
+    reports = [_one(work, name, asked) for name in names]
     if asked.json:
-        _say(json.dumps(reports, indent=2, default=str))
-    return max(int(report["exit_status"]) for report in reports)
+        cli.say(asked, reports, [])
+    return cli.worst([int(report["exit_status"]) for report in reports])
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.parser(__doc__)
     parser.add_argument("--sources", help="names separated by commas; run one after the other")
     parser.add_argument("--mode", choices=("incremental", "full", "range"), help="as scheduled by default")
     parser.add_argument("--start", help="first moment to read (ISO date or time, in the source's time zone)")
@@ -70,17 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--reason", default="", help="why; kept in the manifest")
     parser.add_argument("--list", action="store_true", help="show the sources")
     parser.add_argument("--dry-run", action="store_true", help="show the window and the SQL; read no rows")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    cli.add_json(parser)
     return parser
-
-
-def _say(text: str) -> None:
-    print(text, file=OUTPUT)
-
-
-def _refuse(message: str) -> int:
-    ERRORS.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
-    return WRONG
 
 
 def _has_metadata_database() -> bool:
@@ -89,15 +75,11 @@ def _has_metadata_database() -> bool:
     return own or (DEMO_HOME / "airflow.db").exists()
 
 
-def _list(*, as_json: bool) -> int:
+def _list(asked: argparse.Namespace) -> int:
     sources = load_sources()
     rows = [{"source": source.source, "description": _describe(source)} for source in sources]
-    if as_json:
-        _say(json.dumps(rows, indent=2))
-    else:
-        for row in rows:
-            _say(f"{row['source']:<24} {row['description']}")
-    return WRONG if any(isinstance(source, BrokenSource) for source in sources) else OK
+    cli.say(asked, rows, [f"{row['source']:<24} {row['description']}" for row in rows])
+    return cli.WRONG if any(isinstance(source, BrokenSource) for source in sources) else cli.DONE
 
 
 def _describe(source: Any) -> str:
@@ -107,16 +89,14 @@ def _describe(source: Any) -> str:
 def _one(work: Callable[[str, argparse.Namespace], Report], name: str, asked: argparse.Namespace) -> Report:
     """One source; its failure is reported and does not stop the others."""
     try:
-        return {"source": name, "exit_status": OK, **work(name, asked)}
-    except ConfigurationError as error:
-        return {"source": name, "exit_status": _refuse(f"{name}: {error}"), "error": str(error)}
+        return {"source": name, "exit_status": cli.DONE, **work(name, asked)}
     except ExtractionError as error:
-        message = str(error)
+        message, status = str(error), cli.status_of(error)
     except Exception as error:  # noqa: BLE001 - the next source must run; a foreign message may carry row data
         last = traceback.extract_tb(error.__traceback__)[-1]
-        message = f"unexpected {type(error).__name__} at {last.filename}:{last.lineno}"
-    _refuse(f"{name}: {message}")
-    return {"source": name, "exit_status": FAILED, "error": message}
+        message, status = f"unexpected {type(error).__name__} at {last.filename}:{last.lineno}", cli.FAILED
+    ERRORS.print(f"{name}: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    return {"source": name, "exit_status": status, "error": message}
 
 
 def _preview(name: str, asked: argparse.Namespace) -> Report:
@@ -126,7 +106,10 @@ def _preview(name: str, asked: argparse.Namespace) -> Report:
     parameters = Parameters(asked.mode, asked.start, asked.end, asked.last_n_days, asked.reason)
     planned, sql = preview(name, parameters)
     if not asked.json:
-        _say(f"-- {name}: {planned.window.mode}, {planned.window.label}\n-- its end: {planned.bound.label}\n{sql}\n")
+        print(
+            f"-- {name}: {planned.window.mode}, {planned.window.label}\n-- its end: {planned.bound.label}\n{sql}\n",
+            file=asked.output,
+        )
     return {
         "window": planned.window.model_dump(mode="json"),
         "bound": planned.bound.model_dump(mode="json"),
@@ -159,15 +142,16 @@ def _extract(name: str, asked: argparse.Namespace) -> Report:
         )
     if result.published is None:
         if not asked.json:
-            _say(f"{name}: nothing can be read safely yet: {result.plan.bound.label}")
+            print(f"{name}: nothing can be read safely yet: {result.plan.bound.label}", file=asked.output)
         return {"manifest": {}, "bound": result.plan.bound.model_dump(mode="json")}
     done = result.published
     if not asked.json:
-        _say(
+        print(
             f"{name}: {done.rows.extracted:,} rows extracted, {done.rows.published:,} published in "
-            f"{len(done.files)} files ({done.window.label})"
+            f"{len(done.files)} files ({done.window.label})",
+            file=asked.output,
         )
-        _say(f"    {published_folder(result.storage, name)}")
+        print(f"    {published_folder(result.storage, name)}", file=asked.output)
     return {"manifest": result.manifest}
 
 

@@ -5,20 +5,22 @@ python scripts/sync_pools.py
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from include.etl.airflow_home import choose_home
 from include.etl.config import Source
+from include.etl.errors import StorageError
 from include.etl.sources import BrokenSource, load_sources
+from scripts import command_line as cli
 
 SLOTS = 5
 Pools = dict[str, dict[str, Any]]
@@ -30,30 +32,33 @@ def wanted_pools(sources: Iterable[Source | BrokenSource]) -> Pools:
     return {name: {"slots": SLOTS, "description": f"Tasks that read {name} at the same time"} for name in names}
 
 
-def main() -> int:
-    """Command line: 0, or the status of the airflow command that failed."""
-    choose_home()
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; the exit status."""
+    parser = cli.parser(__doc__)
+    cli.add_json(parser)
+    return cli.run(_work, parser.parse_args(arguments))
+
+
+def _work(asked: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "pools.json"
-        if status := _airflow("pools", "export", str(file)):
-            return status
+        _airflow("pools", "export", str(file))
         existing = json.loads(file.read_text())
         missing = {name: pool for name, pool in wanted_pools(load_sources()).items() if name not in existing}
         file.write_text(json.dumps(missing))
-        if missing and (status := _airflow("pools", "import", str(file))):
-            return status
-    print(f"pools made: {', '.join(missing) or 'none, all exist'}")
-    return 0
+        if missing:
+            _airflow("pools", "import", str(file))
+    cli.say(asked, {"made": sorted(missing)}, [f"pools made: {', '.join(missing) or 'none, all exist'}"])
+    return cli.DONE
 
 
-def _airflow(*arguments: str) -> int:
+def _airflow(*arguments: str) -> None:
     """Run the airflow command beside this Python, else the one on PATH; what it says is shown only if it fails."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     command = shutil.which("airflow", path=path) or "airflow"
     done = subprocess.run([command, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
-        print(f"airflow {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}", file=sys.stderr)
-    return done.returncode
+        raise StorageError(f"airflow {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
 
 
 if __name__ == "__main__":

@@ -3,61 +3,44 @@
     python scripts/verify.py polyclinic_visits
     python scripts/verify.py polyclinic_visits --window all --json
 
-Reads only. docs/verify.md says what is compared with what, and when the source may hold fewer rows.
-Exit status: 0 verified, 1 something differs, 2 wrong request or configuration, 3 something could not be checked.
+Reads only. docs/verify.md says what is compared with what, and when the source may hold fewer rows. Exit status 3:
+something could not be checked.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-os.environ.setdefault("AIRFLOW_HOME", str(ROOT / ".airflow"))
-os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "WARNING")
-
-from include.etl.errors import ConfigurationError, ExtractionError  # noqa: E402 - see above
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from scripts import command_line as cli
 
 if TYPE_CHECKING:
     from include.etl.verify import Finding
 
-OK, DIFFERENT, WRONG, UNCHECKED = 0, 1, 2, 3
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; the exit status."""
-    asked = _parser().parse_args(arguments)
-    try:
-        with redirect_stdout(sys.stderr):  # where log lines go: only results belong on standard output
-            findings = _verify(asked.source, asked.window)
-    except ConfigurationError as error:
-        print(error, file=sys.stderr)
-        return WRONG
-    except ExtractionError as error:
-        print(error, file=sys.stderr)
-        return UNCHECKED
-    if asked.json:
-        reports = [{**asdict(found), "verdict": found.verdict} for found in findings]
-        print(json.dumps({"source": asked.source, "windows": reports}, indent=2))
-    else:
-        _print(findings)
+    return cli.run(_work, _parser().parse_args(arguments))
+
+
+def _work(asked: argparse.Namespace) -> int:
+    findings = _verify(asked.source, asked.window)
+    reports = [{**asdict(found), "verdict": found.verdict} for found in findings]
+    cli.say(asked, {"source": asked.source, "windows": reports}, _lines(findings))
     verdicts = {found.verdict for found in findings}
-    return DIFFERENT if "different" in verdicts else UNCHECKED if "not checked" in verdicts else OK
+    return cli.FAILED if "different" in verdicts else cli.TRY_AGAIN if "not checked" in verdicts else cli.DONE
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.parser(__doc__)
     parser.add_argument("source", help="name of the source")
     parser.add_argument("--window", default="latest", help="a manifest's name, latest (as if left out) or all")
-    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    cli.add_json(parser)
     return parser
 
 
@@ -69,11 +52,12 @@ def _verify(source: str, window: str) -> list[Finding]:
     return verify(run, window)
 
 
-def _print(findings: Sequence[Finding]) -> None:
+def _lines(findings: Sequence[Finding]) -> list[str]:
+    lines = []
     for found in findings:
-        print(f"{found.window}: {found.verdict}")
-        for line in (*found.differences, *found.unchecked, *found.notes):
-            print(f"    {line}")
+        lines.append(f"{found.window}: {found.verdict}")
+        lines += [f"    {line}" for line in (*found.differences, *found.unchecked, *found.notes)]
+    return lines
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ python scripts/write_schema.py
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,23 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from include.etl.config import INCLUDE, Source
 from include.etl.sources import DEFAULTS
+from scripts import command_line as cli
 
 SCHEMA = INCLUDE / "sources" / "source.schema.json"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; the exit status."""
+    parser = cli.parser(__doc__)
+    cli.add_json(parser)
+    return cli.run(_work, parser.parse_args(arguments))
+
+
+def _work(asked: argparse.Namespace) -> int:
+    SCHEMA.write_text(schema_text(), encoding="utf-8")
+    name = str(SCHEMA.relative_to(INCLUDE.parent))
+    cli.say(asked, {"written": name}, [f"written: {name}"])
+    return cli.DONE
 
 
 def schema_text() -> str:
@@ -38,5 +55,4 @@ def _make_optional(schema: dict[str, Any], defaults: dict[str, Any], definitions
 
 
 if __name__ == "__main__":
-    SCHEMA.write_text(schema_text(), encoding="utf-8")
-    print(f"written: {SCHEMA.relative_to(INCLUDE.parent)}")
+    sys.exit(main())

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from include.etl.config_values import Column, Cron, Duration, FileName, Format, Name, Share, Step, Zone
+from include.etl.config_alerts import Alerts
+from include.etl.config_values import Column, Cron, Duration, FileName, Format, Model, Name, Share, Step, Zone
 
 INCLUDE = Path(__file__).resolve().parents[1]
 """The project's own folder of sources, SQL and expectations."""
@@ -24,12 +25,6 @@ INCLUDE = Path(__file__).resolve().parents[1]
 def include_folder() -> Path:
     """Folder with sources/, sql/ and expectations/: the project's own, or the one that ETL_INCLUDE names."""
     return Path(os.environ.get("ETL_INCLUDE") or INCLUDE)
-
-
-class Model(BaseModel):
-    """Base of all parts of a source: unknown keys are refused, nothing changes after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Cursor(Model):
@@ -226,8 +221,12 @@ class Source(Model):
     schema_changes: Literal["evolve", "warn", "fail"] = "warn"
     """Columns differ from those published before: `warn` and `evolve` publish what stays readable together,
     `evolve` with a full run also replaces types that do not; `fail` publishes nothing."""
+    require_reason: bool = False
+    """Refuse a run that a person starts without saying why (`reason`)."""
     retries: Retries = Retries()
     """What happens after a transient error."""
+    alerts: Alerts = Alerts()
+    """Who is told when something is wrong."""
     memory_limit_mb: Annotated[int, Field(ge=512, le=1_048_576)] = 2048
     """Memory that one task may use, in MiB; what does not fit is spilled to disk."""
 

@@ -9,13 +9,19 @@ from typing import Annotated, Any
 from zoneinfo import available_timezones
 
 from croniter import croniter
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from include.etl.outputs import OUTPUTS
 from include.etl.transforms import TRANSFORMS
 
 _LONGEST = 3650 * 86_400
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+class Model(BaseModel):
+    """Base of all parts of a source: unknown keys are refused, nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 def _duration(value: Any) -> timedelta:
@@ -59,7 +65,9 @@ def _zone(value: str) -> str:
     return value
 
 
-def _known(what: str, registry: dict[str, str]) -> AfterValidator:
+def known(what: str, registry: dict[str, str]) -> AfterValidator:
+    """A value that is a name of this registry."""
+
     def check(value: str) -> str:
         if value not in registry:
             raise ValueError(f"one of: {', '.join(registry)} ({what})")
@@ -77,10 +85,10 @@ Zone = Annotated[str, AfterValidator(_zone)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Column = Annotated[str, Field(min_length=1, max_length=128)]
 Format = Annotated[
-    str, _known("outputs/__init__.py", OUTPUTS), WithJsonSchema({"type": "string", "enum": list(OUTPUTS)})
+    str, known("outputs/__init__.py", OUTPUTS), WithJsonSchema({"type": "string", "enum": list(OUTPUTS)})
 ]
 Step = Annotated[
-    str, _known("transforms/__init__.py", TRANSFORMS), WithJsonSchema({"type": "string", "enum": list(TRANSFORMS)})
+    str, known("transforms/__init__.py", TRANSFORMS), WithJsonSchema({"type": "string", "enum": list(TRANSFORMS)})
 ]
 # A file name inside its folder: no separators, so that no YAML can point outside the project.
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]

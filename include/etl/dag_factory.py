@@ -6,23 +6,30 @@ Nothing here reads a database, a Variable or a connection, and nothing heavy is 
 from __future__ import annotations
 
 from datetime import UTC, datetime, time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import (
+# Public names of airflow.sdk that its type stub leaves out.
+from airflow.sdk import (  # type: ignore[attr-defined]
     DAG,
     CronDataIntervalTimetable,
+    DeadlineAlert,
+    DeadlineReference,
     ExceptionRetryPolicy,
     Param,
     RetryAction,
     RetryRule,
+    SyncCallback,
     get_current_context,
     task,
 )
 
+from include.etl.alerts.callbacks import deadline_missed, run_ended
 from include.etl.config import Source
 from include.etl.dag_docs import dag_doc
 from include.etl.errors import ConfigurationError, ExtractionError, TransientError
 from include.etl.handover import Extracted, Mode, Plan, Slice, Transformed, Validated
+from include.etl.lineage import LoadOperator
 from include.etl.report_link import ValidateOperator
 from include.etl.sources import BrokenSource
 
@@ -56,19 +63,25 @@ def _build(source: Source, mode: Mode) -> DAG:
         catchup=False,
         max_active_runs=1,
         tags=[*source.tags, "extraction", mode],
-        params=_params(source),
+        on_failure_callback=partial(run_ended, source, failed=True),
+        on_success_callback=partial(run_ended, source, failed=False),
+        deadline=DeadlineAlert(
+            DeadlineReference.DAGRUN_QUEUED_AT, source.alerts.late_after, SyncCallback(deadline_missed)
+        ),
         default_args={
             "owner": source.owner,
             "retries": source.retries.attempts,
             "retry_delay": source.retries.delay,
-            "retry_policy": _retry_policy(),
+            "retry_policy": retry_policy(),
         },
     ) as dag:
         _wire(source, mode)
+    # Given last: each task would take a copy, and parsing and serialising many sources would take seven times as long.
+    dag.params.update(_params(source))
     return dag
 
 
-def _retry_policy() -> ExceptionRetryPolicy:
+def retry_policy() -> ExceptionRetryPolicy:
     """Retries are for errors that can pass: a wrong password or wrong data only costs the hospital's database time."""
     return ExceptionRetryPolicy(
         rules=[
@@ -101,9 +114,11 @@ def _params(source: Source) -> dict[str, Param]:
                 description="Mode range, instead of start and end: this many whole days and today so far.",
             ),
         }
-    # The form insists on a value for what cannot be null.
-    why = "Why this run; kept in the manifest."
-    params["reason"] = Param(None, type=["null", "string"], maxLength=500, description=why)
+    # The form insists on a value for what cannot be null; scheduled runs have the default, which must be allowed.
+    why = "Why this run; kept in the manifest and the audit."
+    needed = source.require_reason
+    kinds = "string" if needed else ["null", "string"]
+    params["reason"] = Param("" if needed else None, type=kinds, maxLength=500, description=why)
     if source.validation.on_failure == "quarantine":
         which = "Key or id of a run: read again the rows that it has set aside, with the suite as it is now."
         params["release"] = Param(None, type=["null", "string"], maxLength=500, description=which)
@@ -142,7 +157,6 @@ def _wire(source: Source, mode: Mode) -> None:
 
         return phase(_run(source), Plan(**planned), [Extracted(**part) for part in parts]).model_dump(mode="json")
 
-    @task
     def load(planned: Any, parts: Any, validated: Any, transformed: Any) -> dict[str, Any]:
         from include.etl.phases.load import load as phase
         from include.etl.records.checkpoint import AirflowVariables
@@ -163,7 +177,17 @@ def _wire(source: Source, mode: Mode) -> None:
     )
     transformed = transform(planned, parts)
     validated >> transformed
-    load(planned, parts, validated.output, transformed)
+    LoadOperator(
+        task_id="load",
+        source=source,
+        python_callable=load,
+        op_kwargs={
+            "planned": planned,
+            "parts": parts,
+            "validated": validated.output,
+            "transformed": transformed,
+        },
+    )
 
 
 def _run(source: Source) -> Run:

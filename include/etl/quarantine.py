@@ -21,6 +21,7 @@ from include.etl.config import Source
 from include.etl.duck import parquet, quote, text
 from include.etl.errors import ConfigurationError, DataError, StorageError, ValidationFailed
 from include.etl.handover import Handover, Moment, Position, Window
+from include.etl.records import audit
 from include.etl.records.run import Run
 from include.etl.storage import Storage, plain_name, publish, read_json, remove_folder, seal, write_json
 from include.etl.validation import Failure, Reference, Verdict
@@ -166,9 +167,11 @@ def drop(storage: Storage, one: Quarantine, by: str, reason: str) -> None:
 
 
 def decided(storage: Storage, one: Quarantine, decision: str, by: str, reason: str) -> None:
-    """Add a line to the source's record of decisions."""
+    """Add a line to the audit and to the source's record of decisions."""
+    facts = {"run_key": one.run_key, "run_id": one.run_id, "rows": one.rows}
+    audit.record(storage, f"quarantine {decision}", one.source, reason, who=by, **facts)
     line: dict[str, Any] = {"at": datetime.now(UTC).isoformat(), "decision": decision, "by": by, "reason": reason}
-    line |= {"run_key": one.run_key, "run_id": one.run_id, "rows": one.rows}
+    line |= facts
     path = storage.root / "quarantine" / plain_name(one.source) / DECISIONS
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a") as file:

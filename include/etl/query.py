@@ -103,3 +103,11 @@ def quote(name: str, dialect: str) -> str:
 
 def _quote_path(path: str, dialect: str) -> str:
     return ".".join(quote(part, dialect) for part in path.split("."))
+
+
+def tables(query: Query, dialect: str) -> list[list[str]]:
+    """The tables that a query reads, each as the parts of its name; names of its WITH clauses are none."""
+    parsed = sqlglot.parse_one(query.sql, dialect=dialect)
+    own = {found.alias_or_name for found in parsed.find_all(exp.CTE)}
+    found = [[part.name for part in table.parts] for table in parsed.find_all(exp.Table)]
+    return [list(name) for name in dict.fromkeys(map(tuple, found)) if not (len(name) == 1 and name[0] in own)]

@@ -1,4 +1,4 @@
-"""The button on the validate task that opens the run's validation report."""
+"""Where a run's validation report is found, and the button on the validate task that opens it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,13 @@ class ValidationReportLink(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Address of the report of this task's run."""
-        base: str = conf.get("api", "base_url", fallback="") or ""
-        return f"{base.rstrip('/')}{URL_PREFIX}/{quote(operator.dag_id, safe='')}/{quote(ti_key.run_id, safe='')}"
+        return report_url(operator.dag_id, ti_key.run_id)
+
+
+def report_url(dag_id: str, run_id: str) -> str:
+    """Address of the report of a run."""
+    base: str = conf.get("api", "base_url", fallback="") or ""
+    return f"{base.rstrip('/')}{URL_PREFIX}/{quote(dag_id, safe='')}/{quote(run_id, safe='')}"
 
 
 class ValidateOperator(PythonOperator):

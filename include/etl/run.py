@@ -22,7 +22,7 @@ from include.etl.phases.plan import Parameters, Trigger, decide, look, plan
 from include.etl.phases.transform import transform
 from include.etl.phases.validate import check
 from include.etl.publication import files
-from include.etl.records import manifest
+from include.etl.records import checkpoint, manifest
 from include.etl.records.run import Run
 from include.etl.sources import load_source
 from include.etl.storage import Storage
@@ -129,7 +129,18 @@ def run_source(
     """
     run, trigger = prepare(name)
     parameters = Parameters(mode, start, end, last_n_days, reason, release)
-    variables, tell = CommandLineVariables(), progress or _ignore
+    return through_phases(run, parameters, trigger, CommandLineVariables(), progress)
+
+
+def through_phases(
+    run: Run,
+    parameters: Parameters,
+    trigger: Trigger,
+    variables: checkpoint.Variables,
+    progress: Progress | None = None,
+) -> Result:
+    """A run from plan to load in this process."""
+    tell = progress or _ignore
     tell("plan", 0)
     planned = plan(run, parameters, trigger, variables)
     if not planned.slices:

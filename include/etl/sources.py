@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from include.etl.config import Source, include_folder
+from include.etl.config_alerts import Alerts
 from include.etl.errors import ConfigurationError
 
 DEFAULTS = "_defaults.yaml"
@@ -64,6 +65,15 @@ def load_source(name: str, folder: Path | None = None) -> Source:
     if isinstance(source, BrokenSource):
         raise ConfigurationError(source.error)
     return source
+
+
+def default_alerts(folder: Path | None = None) -> Alerts:
+    """Who is told where a source's own file cannot be read: what the defaults say, or the log alone."""
+    try:
+        content = _read((folder or include_folder() / "sources") / DEFAULTS)
+        return Alerts.model_validate(content.get("alerts", {}))
+    except (ConfigurationError, ValidationError):
+        return Alerts()
 
 
 def _load_or_explain(path: Path) -> Source | BrokenSource:
@@ -132,8 +142,8 @@ def _explain(path: Path, error: ValidationError) -> Iterator[str]:
 
 
 def _shown(value: Any) -> str:
-    """The value, unless it looks like a connection's address with a password in it."""
-    return "(not shown: it looks like a credential)" if re.search(r"://[^/]*@", str(value)) else repr(value)
+    """The value, unless it looks like an address: a connection's with a password in it, a webhook that is secret."""
+    return "(not shown: it looks like a credential)" if "://" in str(value) else repr(value)
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:

@@ -20,7 +20,23 @@ from include.etl.lock import locked
 
 DATA_URI = "ETL_DATA_URI"
 FOLDER_MODE, FILE_MODE = 0o750, 0o640
-Area = Literal["raw", "interim", "staging", "processed", "reports", "runs", "checkpoints", "observations", "audit"]
+Area = Literal[
+    "alerts",
+    "audit",
+    "backups",
+    "checkpoints",
+    "damaged",
+    "history",
+    "interim",
+    "logs",
+    "maintenance",
+    "observations",
+    "processed",
+    "raw",
+    "reports",
+    "runs",
+    "staging",
+]
 
 
 def run_key(dag_id: str, run_id: str) -> str:

@@ -150,3 +150,22 @@ def test_form_releases_rows_only_where_they_are_set_aside() -> None:
     for choice, there in (("stop", False), ("quarantine", True)):
         (dag,) = build_dags(Source.model_validate(base | {"validation": {"on_failure": choice}}))
         assert ("release" in dag.params) is there
+
+
+def test_the_end_of_every_run_is_told_and_hanging_ones_too(dags: dict[str, DAG]) -> None:
+    """By callbacks of the DAG: those of tasks would tell of every slice."""
+    for dag in dags.values():
+        assert dag.has_on_failure_callback
+        assert dag.has_on_success_callback
+        assert [alert.callback.path for alert in dag.deadline] == ["include.etl.alerts.callbacks.deadline_missed"]
+        assert not any(task.has_on_failure_callback or task.has_on_retry_callback for task in dag.tasks)
+
+
+def test_form_insists_on_a_reason_where_the_source_does() -> None:
+    """The form asks for a value of what cannot be null; scheduled runs still have a valid default."""
+    base = {"source": "visits", "description": "V", "conn_id": "c", "table": "v", "schedule": {"full": "@daily"}}
+    base |= {"output": {"formats": ["csv"]}, "require_reason": True}
+    (dag,) = build_dags(Source.model_validate(base))
+    dag.params.validate()
+    with pytest.raises(Exception, match="None is not of type 'string'"):
+        dag.params.get_param("reason").resolve(None)

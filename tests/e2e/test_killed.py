@@ -16,15 +16,6 @@ from tests.e2e.conftest import Stage
 
 pytestmark = pytest.mark.e2e
 ROWS = 4_000
-# Each of the last rows takes the database a moment, so that there is time to kill its reader.
-SQL = """SELECT s.stay_id, s.updated_at FROM stays AS s WHERE {{ window('s.updated_at') }}
-AND (s.stay_id <= 3000 OR (SELECT count(*) FROM stays AS a WHERE a.stay_id + s.stay_id > 0) > 0)"""
-SOURCE = (
-    "source: stays\ndescription: Stays\nconn_id: clinic_sqlite\nquery: stays.sql\nprimary_key: [stay_id]\n"
-    'cursor: {column: updated_at}\nschedule: {incremental: "0 2 * * *"}\npool: default_pool\n'
-    "retries: {attempts: 3, delay: 10s}\nsplit: {column: stay_id, rows: 2000, table: stays}\n"
-    "output: {formats: [parquet]}\n"
-)
 
 
 def worker_of(source: Path, marker: str) -> int | None:
@@ -47,8 +38,6 @@ def test_tasks_and_scheduler_killed(stage: Stage) -> None:
     stage.execute["sqlite"]("CREATE TABLE stays (stay_id INTEGER PRIMARY KEY, updated_at TIMESTAMP)")
     series = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ROWS})"
     stage.execute["sqlite"](f"INSERT INTO stays {series} SELECT i, '2024-01-02 08:00:00' FROM n")
-    (stage.include / "sql" / "stays.sql").write_text(SQL)
-    (stage.include / "sources" / "stays.yaml").write_text(SOURCE)
     api = stage.airflow.api
     api.wait_for_dag("stays", timeout_s=120)
     api.pause("stays", False)

@@ -14,11 +14,6 @@ def test_nightly_and_weekly_run_of_one_moment(stage: Stage) -> None:
     stage.execute["sqlite"]("CREATE TABLE beds (bed_id BIGINT, ward TEXT, updated_at TIMESTAMP)")
     for number in range(30):
         stage.execute["sqlite"](f"INSERT INTO beds VALUES ({number}, 'A', '2024-01-{1 + number % 28:02d} 08:00:00')")
-    (stage.include / "sources" / "beds.yaml").write_text(
-        "source: beds\ndescription: Beds\nconn_id: clinic_sqlite\ntable: beds\nprimary_key: [bed_id]\n"
-        'cursor: {column: updated_at}\nschedule: {incremental: "0 2 * * *", full: "0 2 * * *"}\n'
-        "pool: default_pool\noutput: {formats: [parquet]}\nsplit: {column: bed_id, rows: 1000}\n"
-    )
     api, moment = stage.airflow.api, "2024-02-01T02:00:00Z"
     runs = {}
     for dag_id in ("beds", "beds_full"):

@@ -42,6 +42,9 @@ class Memory:
     def set(self, key: str, value: str, description: str) -> None:
         self.variables[key] = value
 
+    def delete(self, key: str) -> None:
+        del self.variables[key]
+
 
 @dataclass
 class Project:

@@ -1,10 +1,11 @@
-"""A time limit for calls of a driver that itself may wait for a silent server without end."""
+"""Time limits for calls of a driver that itself may wait for a silent server without end."""
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -39,3 +40,26 @@ def within(seconds: float, call: Callable[[], T]) -> T:
         assert isinstance(outcome, BaseException)
         raise outcome
     return outcome  # type: ignore[return-value]
+
+
+@contextlib.contextmanager
+def cut_after(seconds: float, cut: Callable[[], None]) -> Iterator[None]:
+    """Call `cut`, which must make the waiting driver fail, when the block takes longer; it then raises TimeoutError."""
+    overdue = threading.Event()
+
+    def give_up() -> None:
+        overdue.set()
+        cut()
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except Exception:
+        if overdue.is_set():
+            raise TimeoutError from None
+        raise
+    finally:
+        timer.cancel()
+        timer.join()

@@ -16,18 +16,18 @@ from typing import Any
 import psycopg2
 import pyarrow as pa
 from airflow.providers.postgres.hooks.postgres import PostgresHook
-from psycopg2.extensions import ISOLATION_LEVEL_REPEATABLE_READ, QuotedString, adapt, connection
+from psycopg2.extensions import ISOLATION_LEVEL_REPEATABLE_READ, QuotedString, adapt, connection, cursor
 
 from include.etl.engines.base import Engine, Query, Session, Statistics, Stream, Value, Writers
 from include.etl.engines.batches import OneStream, make_schema, sliced
 from include.etl.engines.binding import bind
-from include.etl.engines.deadline import Overdue, within
+from include.etl.engines.deadline import Overdue, cut_after, within
 from include.etl.engines.postgres_catalog import statistics
 from include.etl.engines.postgres_errors import connecting, querying
 from include.etl.engines.postgres_types import arrow_type, parse_csv
 from include.etl.engines.postgres_writers import writers
 from include.etl.engines.row_pipe import RowPipe
-from include.etl.errors import ConfigurationError, TransientError
+from include.etl.errors import ConfigurationError, ExtractionError, TransientError
 
 CHUNK_BYTES = 4 << 20
 CHECKED_TLS = ("require", "verify-ca", "verify-full")
@@ -45,19 +45,27 @@ class PostgresEngine(Engine):
     @contextlib.contextmanager
     def session(self) -> Iterator[PostgresSession]:
         """Open a read-only session; all of its queries see the same state of the database."""
-        session = PostgresSession(self, self._connect())
+        session = PostgresSession(self, self.connect())
         try:
             session.begin()
             yield session
         finally:
             session.close()
 
-    def _connect(self) -> connection:
+    def connect(self) -> connection:
+        """A new connection; also used to stop a query that runs on another one.
+
+        libpq keeps the time of the handshake with each host, and nobody that of psycopg2's first statement.
+        """
         arguments = self._arguments()
+        handshakes_s = arguments["connect_timeout"] * (1 + str(arguments["host"]).count(","))
+        wait_s = handshakes_s + self.limits.statement_timeout_s + GRACE_S
         try:
-            opened: connection = psycopg2.connect(**arguments)
+            opened: connection = within(wait_s, lambda: psycopg2.connect(**arguments))
         except psycopg2.Error as error:
             raise connecting(error, self, arguments["password"] or "") from None
+        except Overdue:
+            raise TransientError(f"{self}: cannot connect: the server fell silent") from None
         return opened
 
     def _arguments(self) -> dict[str, Any]:
@@ -111,8 +119,10 @@ class PostgresSession(Session):
             "extra_float_digits": "3",
         }
         self.connection.set_session(isolation_level=ISOLATION_LEVEL_REPEATABLE_READ, readonly=True)
-        with self._errors():
-            self._execute("select " + ", ".join(f"set_config('{k}', '{v}', true)" for k, v in settings.items()))
+        configs = ", ".join(f"set_config('{k}', '{v}', true)" for k, v in settings.items())
+        with self._errors(), self._in_time(), self.connection.cursor() as cursor:
+            cursor.execute(f"select pg_backend_pid(), {configs}")
+            self._pid = (cursor.fetchone() or (0,))[0]
 
     def schema(self, query: Query) -> pa.Schema:
         """Column names and types, as the server describes the result; no row is read."""
@@ -121,13 +131,13 @@ class PostgresSession(Session):
     def statistics(self, table: str, column: str) -> Statistics:
         """Estimated rows, the column's histogram, and the columns that lead an index."""
         self._stream.refuse_second()
-        with self._statement(), self.connection.cursor() as cursor:
+        with self._cursor() as cursor:
             return statistics(cursor, table, column)
 
     def writers(self) -> Writers:
         """Open and prepared transactions of the database, as far as the account may see them."""
         self._stream.refuse_second()
-        with self._statement(), self.connection.cursor() as cursor:
+        with self._cursor() as cursor:
             return writers(cursor)
 
     def stream(self, query: Query) -> Stream:
@@ -139,13 +149,13 @@ class PostgresSession(Session):
     def close(self) -> None:
         """End a stream that still runs, roll back, and leave."""
         self._stream.close()
-        with contextlib.suppress(psycopg2.Error):  # a lost connection has nothing left to roll back
-            self.connection.rollback()
+        with contextlib.suppress(psycopg2.Error, TimeoutError), self._in_time(GRACE_S):
+            self.connection.rollback()  # a lost connection has nothing left to roll back
         self.connection.close()
 
     def _describe(self, sql: str) -> pa.Schema:
         self._stream.refuse_second()
-        with self._statement(), self.connection.cursor() as cursor:
+        with self._cursor() as cursor:
             cursor.execute(f"select * from (\n{sql}\n) _q limit 0")
             columns = cursor.description or ()
         return make_schema([pa.field(column.name, arrow_type(column)) for column in columns], self.engine)
@@ -158,6 +168,9 @@ class PostgresSession(Session):
             try:
                 for chunk in pipe.items(limits.statement_timeout_s + GRACE_S):
                     yield from sliced(parse_csv(chunk, schema, self.engine), limits)
+            except TimeoutError:
+                self._cut()
+                raise
             finally:
                 self._end(pipe)
 
@@ -166,14 +179,34 @@ class PostgresSession(Session):
         pipe.stop()
         if pipe.join(0.05):
             return
-        with contextlib.suppress(
-            psycopg2.Error, Overdue
-        ):  # it connects anew, which a dead network lets wait for minutes
-            within(GRACE_S, self.connection.cancel)
+        with contextlib.suppress(psycopg2.Error, ExtractionError, TimeoutError, Overdue):
+            within(GRACE_S, self._cancel)
         if not pipe.join(GRACE_S):
-            with socket.socket(fileno=os.dup(self.connection.fileno())) as line:
-                line.shutdown(socket.SHUT_RDWR)
+            self._cut()
             pipe.join()
+
+    def _cancel(self) -> None:
+        """Ask the server to stop this session's query; psycopg2's own cancel() halts all of Python until it answers."""
+        with contextlib.closing(PostgresSession(self.engine, self.engine.connect())) as other:
+            other._execute(f"select pg_cancel_backend({self._pid})")
+
+    def _cut(self) -> None:
+        """Break the line, so that who waits for the server on it fails at once."""
+        with (
+            contextlib.suppress(psycopg2.Error, OSError),
+            socket.socket(fileno=os.dup(self.connection.fileno())) as line,
+        ):
+            line.shutdown(socket.SHUT_RDWR)
+
+    def _in_time(self, seconds: float = 0.0) -> contextlib.AbstractContextManager[None]:
+        """Cut the line when the block takes longer than that, or than the server's own timeout lets it."""
+        return cut_after(seconds or self.engine.limits.statement_timeout_s + GRACE_S, self._cut)
+
+    @contextlib.contextmanager
+    def _cursor(self) -> Iterator[cursor]:
+        """For one short statement, or a few."""
+        with self._statement(), self._in_time(), self.connection.cursor() as cursor:
+            yield cursor
 
     @contextlib.contextmanager
     def _statement(self) -> Iterator[None]:
@@ -183,8 +216,8 @@ class PostgresSession(Session):
             try:
                 yield
             except BaseException:
-                with contextlib.suppress(psycopg2.Error):  # the error on its way says more than a lost connection
-                    self._execute("rollback to savepoint statement")
+                with contextlib.suppress(psycopg2.Error, TimeoutError):  # the error on its way says more
+                    self._execute("rollback to savepoint statement", GRACE_S)
                 raise
             self._execute("release savepoint statement")
 
@@ -198,8 +231,8 @@ class PostgresSession(Session):
         except TimeoutError:
             raise TransientError(f"{self.engine}: the server did not answer within its own timeout") from None
 
-    def _execute(self, sql: str) -> None:
-        with self.connection.cursor() as cursor:
+    def _execute(self, sql: str, seconds: float = 0.0) -> None:
+        with self._in_time(seconds), self.connection.cursor() as cursor:
             cursor.execute(sql)
 
     def _bind(self, query: Query) -> str:

@@ -24,7 +24,7 @@ from include.etl.publication import files, journal
 from include.etl.publication import schema as schemas
 from include.etl.publication.prepare import Prepared, prepare
 from include.etl.publication.rows import Change, NewRows
-from include.etl.records import checkpoint, manifest
+from include.etl.records import checkpoint, extraction_audit, manifest
 from include.etl.records.manifest import ColumnType, Manifest, Rows, SchemaChange
 from include.etl.records.run import Counter, Run, measured, summary
 from include.etl.storage import check_one_file_system, make_folder, remove_folder
@@ -60,6 +60,7 @@ def load(
             remove_folder(staging)
             raise
         journal.finish(staging, folder)
+        extraction_audit.published(run, plan, written)
         if plan.releases:
             quarantine.mark_released(run, plan.releases, plan.triggered_by, plan.reason)
         moved = _move_checkpoint(run, plan, variables)

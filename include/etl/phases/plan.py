@@ -21,7 +21,7 @@ from include.etl.errors import ConfigurationError
 from include.etl.handover import Mode, Plan, Slice, Window, written
 from include.etl.horizon import conditions, horizon, refuse_too_old
 from include.etl.publication import standing
-from include.etl.records import checkpoint
+from include.etl.records import audit, checkpoint, extraction_audit
 from include.etl.records.run import Run, begin_anew, close_interrupted, measured
 from include.etl.storage import Storage
 from include.etl.survey import survey
@@ -53,6 +53,16 @@ class Trigger:
     default_mode: Mode = "incremental"
     triggered_by: str = ""
 
+    @property
+    def who(self) -> str:
+        """The person who started the run, or the scheduler."""
+        return self.triggered_by or ("scheduler" if self.scheduled else audit.user())
+
+    @property
+    def kind(self) -> str:
+        """How it was started. A backfill is a person's, but makes many runs."""
+        return "scheduled" if self.scheduled else "backfill" if self.backfill else "by hand"
+
 
 def plan(run: Run, parameters: Parameters, trigger: Trigger, variables: checkpoint.Variables) -> Plan:
     """The window and its slices, recorded; no slices where nothing can be read safely yet.
@@ -64,10 +74,10 @@ def plan(run: Run, parameters: Parameters, trigger: Trigger, variables: checkpoi
     with measured(run, "plan") as counter:
         begin_anew(run)
         close_interrupted(run)
+        counter.facts = {"who": trigger.who, "reason": parameters.reason}
         decided = decide(run, parameters, trigger, variables, lambda: look(run.source))
         counter.facts.update(window=decided.window.model_dump(mode="json"), bound=decided.bound.model_dump(mode="json"))
-        counter.facts["slices"] = len(decided.slices)
-        counter.facts["conditions"] = conditions(run.source, decided.bound)
+        counter.facts.update(slices=len(decided.slices), conditions=conditions(run.source, decided.bound))
         numbers.remember(run.storage, run.source, decided.bound)
         if not decided.slices:
             refuse_too_old(run.source, decided.bound)
@@ -77,6 +87,7 @@ def plan(run: Run, parameters: Parameters, trigger: Trigger, variables: checkpoi
         slices.keep(run, cuts)
         decided = decided.model_copy(update={"slices": [Slice(index=number) for number in range(len(cuts))]})
         counter.facts["slices"] = len(decided.slices)
+        extraction_audit.started(run, decided, trigger.kind)
         log.info("%s reads %s; its end: %s", run.source.source, decided.window.label, decided.bound.label)
         return decided
 
@@ -98,6 +109,7 @@ def decide(
 
     A run that has published before (it was cleared) gets its old window again, and so replaces its own files.
     """
+    _check_reason(run.source, parameters, trigger)
     if parameters.release:
         parameters = _releasing(run, parameters)
     mode = choose_mode(run.source, parameters, trigger)
@@ -108,7 +120,7 @@ def decide(
         Plan,
         run_id=run.run_id,
         reason=parameters.reason,
-        triggered_by=trigger.triggered_by,
+        triggered_by=trigger.who,
         releases=parameters.release,
     )
     earlier = standing.of_run(run.storage, run.source.source, run.dag_id, run.run_id)
@@ -135,6 +147,11 @@ def decide(
     end = safe if begin is None else max(safe, begin)
     empty = begin is not None and (safe < begin or window.read_from == end)
     return planned(window=window.model_copy(update={"end": end}), bound=bound, slices=[] if empty else [Slice()])
+
+
+def _check_reason(source: Source, parameters: Parameters, trigger: Trigger) -> None:
+    if source.require_reason and trigger.kind == "by hand" and not parameters.reason.strip():
+        raise _refused(source, "reason", parameters.reason, "a sentence that says why, since require_reason is true")
 
 
 def _releasing(run: Run, parameters: Parameters) -> Parameters:

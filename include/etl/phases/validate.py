@@ -40,6 +40,7 @@ def check(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Validated:
         suite = run.source.suite_path
         if suite is None:
             log.warning("source %s has no expectation suite: nothing was checked", run.source.source)
+            counter.facts["verdict"] = "no suite"
             return Validated(verdict="no suite")
         parts = [run.storage.absolute(part) for slice_ in extracted for part in slice_.parts]
         reports = run.storage.folder("reports", run.source.source, run.key)
@@ -51,7 +52,10 @@ def check(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Validated:
         counter.facts["failed_expectations"] = [_line(failure) for failure in (*verdict.critical, *verdict.warnings)]
         rejected = quarantine.set_aside(run, plan.window, parts, suite, verdict, keys)
         counter.facts["quarantined"] = rejected.rows if rejected else 0
-        return _judged(run, verdict, rejected)
+        counter.facts["expectations"] = verdict.expectations
+        judged = _judged(run, verdict, rejected)
+        counter.facts["verdict"] = judged.verdict
+        return judged
 
 
 def _judged(run: Run, verdict: Verdict, rejected: Quarantine | None) -> Validated:

@@ -1,36 +1,143 @@
-"""Who changed what by hand, when and why: a line of JSON each in `data/audit/<month>.jsonl`."""
+"""Who did what, when, why and with which result: a line of JSON each, chained by hashes, in `data/audit/<month>.jsonl`.
+
+Each line holds the hash of the line before it, over all months, and ends with its own. `head.json`, beside them, holds
+the newest line. It is written first: what a crash leaves half-written is completed from it, and a tail that was cut
+off is missed. `audit_check.py` finds what was changed.
+"""
 
 from __future__ import annotations
 
 import getpass
+import hashlib
 import json
 import os
+import socket
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from include.etl.errors import StorageError
-from include.etl.storage import FILE_MODE, Storage
+from include.etl.lock import locked
+from include.etl.storage import FILE_MODE, Storage, read_json, write_json
+
+HEAD = "head.json"
+BEGIN = "0" * 64
+"""What the very first line has for the hash of the one before."""
+Head = dict[str, Any]
+"""file, start (its size before the line), number, hash, line (without its end of line)."""
 
 
-def record(storage: Storage, action: str, source: str, reason: str = "", **facts: Any) -> None:
-    """Add a line, whole or not at all, and wait until it is on the disk; `facts` hold no row values."""
-    now = datetime.now(UTC)
-    line = {"at": now.isoformat(), "who": _who(), "action": action, "source": source, "reason": reason, **facts}
-    path = storage.folder("audit") / f"{now:%Y-%m}.jsonl"
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, FILE_MODE)
+def record(storage: Storage, action: str, source: str, reason: str = "", *, who: str = "", **facts: Any) -> None:
+    """Add a line and wait until it is on the disk; `facts` hold no row values. `who` is this process's user by default.
+
+    Raises:
+        StorageError: it could not be written; what it was to tell of must not be done.
+    """
+    folder = storage.folder("audit")
+    told = {"who": who or user(), "host": socket.gethostname(), "action": action, "source": source, "reason": reason}
+    with locked(folder / ".lock", "the audit", action):
         try:
-            os.fchmod(handle, FILE_MODE)
-            os.write(handle, (json.dumps(line, ensure_ascii=False, default=str) + "\n").encode())
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-    except OSError as error:
-        raise StorageError(f"file {path}: {error.strerror}") from error
+            head = _settled(folder)
+            _append(folder, head, told | facts)
+        except OSError as error:
+            raise StorageError(f"folder {folder}: {error.strerror}") from error
 
 
-def _who() -> str:
+def user() -> str:
+    """The operating system's user of this process."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user may have a number only
         return f"uid {os.getuid()}"
+
+
+def head_of(storage: Storage) -> Head | None:
+    """Number and hash of the newest line, for keeping elsewhere; None where there is no audit yet."""
+    path = storage.root / "audit" / HEAD
+    return {key: read_json(path)[key] for key in ("number", "hash")} if path.exists() else None
+
+
+def months(folder: Path) -> list[Path]:
+    """The files, oldest first."""
+    return sorted(path for path in folder.glob("*.jsonl") if path.name[0] != ".")
+
+
+def chained(number: int, previous: str, content: dict[str, Any]) -> tuple[str, str]:
+    """A line without its end, and its hash: that of all that stands before it in the line."""
+    body = json.dumps({"number": number, **content, "previous": previous}, ensure_ascii=False, default=str)[:-1]
+    digest = hashlib.sha256(body.encode()).hexdigest()
+    return f'{body}, "hash": "{digest}"}}', digest
+
+
+def _append(folder: Path, head: Head | None, content: dict[str, Any]) -> Head:
+    now = datetime.now(UTC)
+    number, previous = (head["number"] + 1, head["hash"]) if head else (1, BEGIN)
+    name = max(f"{now:%Y-%m}.jsonl", head["file"] if head else "")  # a clock that is put back opens no earlier month
+    line, digest = chained(number, previous, {"at": now.isoformat(), **content})
+    start = _ended(folder / name)
+    new = {"file": name, "start": start, "number": number, "hash": digest, "line": line}
+    write_json(folder / HEAD, new)
+    _write(folder / name, f"{line}\n".encode())
+    return new
+
+
+def _settled(folder: Path) -> Head | None:
+    """The head, after what a crash had left half-written is completed, and a line says so."""
+    if not (folder / HEAD).exists():
+        return _without_head(folder)
+    head: Head = read_json(folder / HEAD)
+    path, line = folder / head["file"], f"{head['line']}\n".encode()
+    size = path.stat().st_size if path.exists() else 0
+    found = _from(path, head["start"]) if size >= head["start"] else b"cut"
+    if found == line or not line.startswith(found):
+        return head  # in order, or changed by somebody: left as it is, so that the check finds it
+    _write(path, line[len(found) :])
+    facts = {"file": head["file"], "line": head["number"], "found_bytes": len(found), "of_bytes": len(line)}
+    return _append(folder, head, _repair("the last line was half-written; it was completed", facts))
+
+
+def _without_head(folder: Path) -> Head | None:
+    """Go on after the last line that can be read; one line says that the head was missing."""
+    for path in reversed(months(folder)):
+        for text in reversed(path.read_text(encoding="utf-8", errors="replace").splitlines()):
+            try:
+                found = json.loads(text)
+                last = {"file": path.name, "number": int(found["number"]), "hash": str(found["hash"])}
+            except (ValueError, KeyError, TypeError):
+                continue
+            return _append(folder, last, _repair(f"{HEAD} was missing; lines after {last['number']} may be too", {}))
+    return None
+
+
+def _repair(what: str, facts: dict[str, Any]) -> dict[str, Any]:
+    return {"who": user(), "host": socket.gethostname(), "action": "audit repaired", "reason": what, **facts}
+
+
+def _ended(path: Path) -> int:
+    """The file's size, after an end of line is added where somebody cut it within a line."""
+    if not path.exists():
+        return 0
+    size = path.stat().st_size
+    if size and _from(path, size - 1) != b"\n":
+        _write(path, b"\n")
+        return size + 1
+    return size
+
+
+def _from(path: Path, start: int) -> bytes:
+    if not path.exists():
+        return b""
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read()
+
+
+def _write(path: Path, content: bytes) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, FILE_MODE)
+    try:
+        os.fchmod(handle, FILE_MODE)
+        while content:
+            content = content[os.write(handle, content) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -20,7 +20,7 @@ from include.etl.errors import CheckpointError, StorageError
 from include.etl.handover import Handover, Moment, Position, written
 from include.etl.names import published_name
 from include.etl.records import manifest
-from include.etl.storage import Storage, write_json
+from include.etl.storage import FILE_MODE, Storage, write_json
 
 
 class Checkpoint(Handover):
@@ -51,6 +51,9 @@ class Variables(Protocol):
     def set(self, key: str, value: str, description: str) -> None:
         """Store the value."""
 
+    def delete(self, key: str) -> None:
+        """Remove the value."""
+
 
 class AirflowVariables:
     """Airflow Variables as a task sees them."""
@@ -67,6 +70,12 @@ class AirflowVariables:
         from airflow.sdk import Variable
 
         Variable.set(key, value, description=description)
+
+    def delete(self, key: str) -> None:
+        """Remove the value."""
+        from airflow.sdk import Variable
+
+        Variable.delete(key)
 
 
 def variable_key(source: str) -> str:
@@ -148,6 +157,7 @@ def advance(source: Source, bound: Position, run_id: str, variables: Variables, 
     assert source.cursor is not None
     current = parse(source, variables)
     if current is not None and current.bound >= bound:  # type: ignore[operator]
+        keep(current, storage)  # the process that moved it may have been killed before it kept a copy
         return current
     return put(source, bound, run_id, variables, storage)
 
@@ -160,16 +170,31 @@ def put(source: Source, bound: Any, run_id: str, variables: Variables, storage: 
     content = moved.model_dump(mode="json")
     description = f"{source.source}: everything before `bound` is published. Edit only to re-extract or to skip."
     variables.set(variable_key(source.source), json.dumps(content, indent=2), description)
-    folder = storage.folder("checkpoints", source.source)
+    keep(moved, storage)
+    return moved
+
+
+def keep(version: Checkpoint, storage: Storage) -> None:
+    """Keep a copy of a checkpoint, once. The caller holds the source's lock."""
+    folder = storage.folder("checkpoints", version.source)
     for left in folder.glob(".*.tmp"):  # of a process that was killed right here; no other one writes now
         left.unlink()
-    write_json(folder / f"{now:%Y%m%dT%H%M%S.%fZ}.json", content)
-    return moved
+    path = folder / f"{version.updated_at:%Y%m%dT%H%M%S.%fZ}.json"
+    if not path.exists():
+        write_json(path, version.model_dump(mode="json"))
 
 
 def history(storage: Storage, source: str) -> list[Path]:
     """The kept versions, oldest first."""
     return sorted(path for path in storage.folder("checkpoints", source).glob("*.json") if path.name[0] != ".")
+
+
+def keep_replaced(storage: Storage, source: str, text: str | None) -> None:
+    """Keep what somebody replaces, also what cannot be understood, word by word."""
+    if text is not None:
+        path = storage.folder("checkpoints", source) / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.replaced"
+        path.write_text(text, encoding="utf-8")
+        path.chmod(FILE_MODE)
 
 
 def _cannot(key: str) -> str:

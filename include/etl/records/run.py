@@ -7,16 +7,17 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from include.etl.config import Source
-from include.etl.errors import StorageError
+from include.etl.errors import ExtractionError, StorageError
 from include.etl.handover import Metrics
 from include.etl.lock import left_by, locked
+from include.etl.records import extraction_audit, history, logs, metrics
 from include.etl.storage import Storage, read_json, run_key, write_json
 
 log = logging.getLogger("etl.run")
@@ -55,8 +56,9 @@ class Counter:
 @contextmanager
 def measured(run: Run, phase: str, part: str = "") -> Iterator[Counter]:
     """Measure a phase; record and log it whether it succeeds or fails, and bring the run's summary up to date."""
-    with _at_work(run, f"{phase}{part}"):
-        yield from _measured(run, phase, part)
+    about = {"source": run.source.source, "dag_id": run.dag_id, "run_id": run.run_id, "phase": f"{phase}{part}"}
+    with _at_work(run, f"{phase}{part}"), logs.kept(run.storage, about):
+        yield from _measured(run, phase, part, about)
 
 
 @contextmanager
@@ -66,12 +68,24 @@ def _at_work(run: Run, name: str) -> Iterator[None]:
     Raises:
         TransientError: there is such a process.
     """
-    path = run.records / f".{name}.lock"
-    with locked(path, f"{name} of run {run.run_id} of source {run.source.source!r}", "an earlier try", wait_s=0):
+    path, what = run.records / f".{name}.lock", f"{name} of run {run.run_id} of source {run.source.source!r}"
+    with ExitStack() as stack:
+        with gate(run.storage, run.source.source, what, shared=True):  # while the run's old files are deleted
+            stack.enter_context(locked(path, what, "an earlier try", wait_s=0))
         yield
 
 
-def _measured(run: Run, phase: str, part: str) -> Iterator[Counter]:
+@contextmanager
+def gate(
+    storage: Storage, source: str, holder: str, *, shared: bool = False, wait_s: float | None = None
+) -> Iterator[None]:
+    """No task of the source begins while somebody holds this; those at work go on, and hold locks of their own."""
+    path = storage.folder("runs", source) / ".gate.lock"
+    with locked(path, f"source {source!r}: its runs' files", holder, shared=shared, wait_s=wait_s):
+        yield
+
+
+def _measured(run: Run, phase: str, part: str, about: dict[str, str]) -> Iterator[Counter]:
     counter, started = Counter(), datetime.now(UTC)
     wall, cpu = time.perf_counter(), _cpu_seconds()
     _reset_peak_memory()
@@ -82,7 +96,7 @@ def _measured(run: Run, phase: str, part: str) -> Iterator[Counter]:
         error = raised
         raise
     finally:
-        metrics = Metrics(
+        measures = Metrics(
             phase=phase,
             rows=counter.rows,
             bytes=counter.bytes,
@@ -91,7 +105,10 @@ def _measured(run: Run, phase: str, part: str) -> Iterator[Counter]:
             peak_memory_mb=_peak_memory_mb(),
         )
         try:
-            _record(run, f"{phase}{part}", metrics, started, counter.facts, error)
+            _record(run, part, measures, started, counter.facts, error)
+            logs.phase_ended(run.storage, about, measures, error)
+            if error is not None:
+                extraction_audit.failed(run, about["phase"], counter.facts, error)
         except StorageError:
             if error is None:
                 raise
@@ -147,12 +164,15 @@ def _close(path: Path) -> None:
 
 
 def _record(
-    run: Run, name: str, metrics: Metrics, started: datetime, facts: dict[str, Any], error: BaseException | None
+    run: Run, part: str, measures: Metrics, started: datetime, facts: dict[str, Any], error: BaseException | None
 ) -> None:
-    content = metrics.model_dump() | {
-        "rows_per_second": metrics.rows_per_second,
+    name = f"{measures.phase}{part}"
+    content = measures.model_dump() | {
+        "rows_per_second": measures.rows_per_second,
         "started_at": started.isoformat(),
         "error": type(error).__name__ if error else None,
+        # The text of our own errors holds no values and no secrets; that of others may.
+        "error_message": str(error) if isinstance(error, ExtractionError) else None,
         **facts,
     }
     write_json(run.records / f"phase-{name}.json", content)
@@ -160,16 +180,18 @@ def _record(
         write_json(run.records / "summary.json", summary(run))
     log.info(
         "%s %s: %s rows=%d bytes=%d seconds=%.2f rows/s=%.0f peak_memory_mb=%.0f cpu_seconds=%.2f",
-        metrics.phase,
+        measures.phase,
         run.source.source,
         "failed" if error else "done",
-        metrics.rows,
-        metrics.bytes,
-        metrics.seconds,
-        metrics.rows_per_second,
-        metrics.peak_memory_mb,
-        metrics.cpu_seconds,
+        measures.rows,
+        measures.bytes,
+        measures.seconds,
+        measures.rows_per_second,
+        measures.peak_memory_mb,
+        measures.cpu_seconds,
     )
+    history.append(run, content, part)
+    metrics.emit(run.source.source, run.dag_id, content)
 
 
 def _cpu_seconds() -> float:

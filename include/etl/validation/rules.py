@@ -132,7 +132,8 @@ def _pattern_problems(entry: Entry) -> Iterator[str]:
     for key in ("regex", "regex_list"):
         for pattern in as_list(entry.kwargs.get(key)):
             try:
-                duckdb.execute("SELECT regexp_matches('', ?)", [pattern])
+                with duckdb.connect() as connection:  # the shared one would be kept busy by a result nobody fetches
+                    connection.execute("SELECT regexp_matches('', ?)", [pattern])
             except duckdb.Error as error:
                 yield f"kwargs.{key}: {pattern!r} is not a pattern DuckDB (RE2) can match: {_first_line(error)}"
 

@@ -8,13 +8,16 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from include.etl.engines.base import Query
+from include.etl.engines import engine_class, mysql, postgres
+from include.etl.engines.base import Engine, Limits, Query, Session
 from include.etl.errors import TransientError
-from tests.contract.engines.lab import CONN_ID, Lab
+from tests.contract.engines.lab import CONN_ID, LABEL, Lab
+from tests.silent_network import SilentNetwork, silent_network
 
 VARIABLE = f"AIRFLOW_CONN_{CONN_ID.upper()}"
 OPEN_TO = {"postgres": "alter role {0} connection limit 1", "mysql": "alter user {0} with max_user_connections 1"}
@@ -43,6 +46,102 @@ def test_a_host_that_does_not_answer_is_given_up_in_time(
     ):
         pass
     assert 0.9 < time.monotonic() - started < 6
+
+
+SILENT = Limits(statement_timeout_s=2.0, connect_timeout_s=2.0)
+SILENT_GRACE_S = 1.0
+Silence = Callable[[int], None]
+Scene = Callable[[Engine, Silence], None]
+ORDERS = threading.Lock()
+
+
+def during_connect(engine: Engine, silence: Silence) -> None:
+    silence(20)  # in the middle of the handshake
+    with engine.session():
+        pass
+
+
+def during(statement: Callable[[Session], object]) -> Scene:
+    def scene(engine: Engine, silence: Silence) -> None:
+        with engine.session() as session:
+            silence(0)
+            statement(session)
+
+    return scene
+
+
+def in_mid_stream(engine: Engine, silence: Silence) -> None:
+    with engine.session() as session:
+        batches = session.stream(Query("select * from wide")).batches
+        next(batches)
+        silence(0)
+        list(batches)
+
+
+def in_the_early_end_of_a_stream(engine: Engine, silence: Silence) -> None:
+    with engine.session() as session:
+        batches = session.stream(Query("select * from wide")).batches
+        next(batches)
+        silence(0)
+        raise TransientError("the reader's own trouble")
+
+
+SCENES: list[Scene] = [
+    during_connect,
+    during(lambda session: session.schema(Query("select 1 as a"))),
+    during(lambda session: session.statistics("wide", "a")),
+    during(lambda session: session.writers()),
+    in_mid_stream,
+    in_the_early_end_of_a_stream,
+]
+"""Each ends with a TransientError; how long it may take beyond both limits is for what is left to close."""
+
+
+def test_a_network_that_falls_silent_is_given_up_in_time(server_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is cut and every byte is acknowledged, so that only a clock of the client's own can tell."""
+    for other in ("mssql", "oracle"):
+        server_lab.not_in(other, "not asked yet")
+    for module in (postgres, mysql):
+        monkeypatch.setattr(module, "GRACE_S", SILENT_GRACE_S)
+    lab, server = server_lab, server_lab.server
+    assert server is not None
+    lab.execute("drop table if exists wide")
+    lab.execute(f"create table wide as select i as a, {lab.text('1000')} as b from {lab.series(60_000)}")
+    threads = set(threading.enumerate())
+    with silent_network(server.host, server.port, len(SCENES) + 1) as network, ThreadPoolExecutor(8) as pool:
+        engines = [behind(network, line, lab, monkeypatch) for line in range(len(SCENES) + 1)]
+        ends = [pool.submit(lasting, scene, engines[n], network, n) for n, scene in enumerate(SCENES)]
+        closed = pool.submit(lasting, during(lambda session: None), engines[-1], network, len(SCENES))
+        outcomes = [end.result() for end in ends]
+        assert [type(error) for error, _ in outcomes] == [TransientError] * len(SCENES)
+        limit = SILENT.statement_timeout_s + 2 * SILENT_GRACE_S + 1
+        assert [seconds for _, seconds in (*outcomes, closed.result()) if seconds > limit] == []
+        assert closed.result()[0] is None, "what was read in full is not lost because the goodbye is"
+        wait_until(lambda: set(threading.enumerate()) - set(pool._threads) <= threads)
+
+
+def behind(network: SilentNetwork, line: int, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """An engine that reaches the server on this line."""
+    assert lab.server is not None
+    place = {**json.loads(lab.server.airflow_connection), "port": network.ports[line]}
+    monkeypatch.setenv(f"AIRFLOW_CONN_LINE{line}", json.dumps(place))
+    return engine_class(lab.database, CONN_ID)(f"line{line}", SILENT, LABEL)
+
+
+def lasting(scene: Scene, engine: Engine, network: SilentNetwork, line: int) -> tuple[BaseException | None, float]:
+    """What the scene ended with, and how long after the silence."""
+    fell = [0.0]
+
+    def silence(after: int) -> None:
+        with ORDERS:
+            network.silence(line, after)
+        fell.append(time.monotonic())
+
+    try:
+        scene(engine, silence)
+    except Exception as error:  # noqa: BLE001 looked at by the test
+        return error, time.monotonic() - fell[-1]
+    return None, time.monotonic() - fell[-1]
 
 
 def test_a_server_without_room_for_one_more_is_worth_a_retry(server_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,3 +187,58 @@ def test_keys_about_updates_deletes_and_columns(tmp_path: Path, line: str, compl
 def test_percentages_are_shares(tmp_path: Path) -> None:
     (tmp_path / "visits.yaml").write_text(SMALLEST + "deletes: mark\nload: merge\nmax_deletes: 0.5%\n")
     assert load_source("visits", tmp_path).max_deletes == 0.005
+
+
+ALERTS = """
+alerts:
+  channels:
+    mail: {type: email, conn_id: smtp_alerts, to: [night@example.org]}
+    chat: {type: slack, conn_id: slack_alerts}
+  route: {warning_validation: [log], failure: [chat], others: [mail]}
+"""
+
+
+def test_alerts_go_where_they_are_routed(tmp_path: Path) -> None:
+    (tmp_path / "visits.yaml").write_text(SMALLEST + ALERTS)
+    alerts = load_source("visits", tmp_path).alerts
+    assert alerts.names("warning_validation") == []
+    assert (alerts.names("failure"), alerts.names("late_data")) == (["chat"], ["mail"])
+    (tmp_path / "visits.yaml").write_text(SMALLEST + ALERTS.replace(", others: [mail]", ""))
+    assert load_source("visits", tmp_path).alerts.names("late_data") == ["mail", "chat"]
+
+
+def test_alerts_go_to_the_log_alone_by_default(tmp_path: Path) -> None:
+    (tmp_path / "visits.yaml").write_text(SMALLEST)
+    assert load_source("visits", tmp_path).alerts.names("failure") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (("type: slack", "type: pager"), ["alerts.channels.chat.type", "'pager'", "email, slack, teams"]),
+        (("warning_validation:", "warnings:"), ["alerts.route.warnings", "'warnings'", "failure, recovered"]),
+        (("failure: [chat]", "failure: [chatt]"), ["alerts", "route.failure", "'chatt'", "mail, chat, log"]),
+        (
+            ("conn_id: slack_alerts", "url: x"),
+            ["alerts.channels.chat.url", "unknown key", "type, conn_id, to, channel"],
+        ),
+        ((", to: [night@example.org]", ""), ["alerts.channels.mail", "`to`", "type: email"]),
+        (("night@example.org", "night"), ["alerts.channels.mail.to.0", "'night'", "an address such as"]),
+        (("chat: {type: slack", "chat: {type: teams, channel: x"), ["alerts.channels.chat", "`channel`"]),
+        (("chat: {type: slack", "log: {type: slack"), ["alerts", "channels.log", "always there"]),
+        (("  route:", "  late_after: soon\n  route:"), ["alerts.late_after", "'soon'", "90s, 15m"]),
+        (("  route:", "  row_count_deviation: {percent: -1}\n  route:"), ["row_count_deviation.percent", "-1"]),
+    ],
+)
+def test_alerts_that_make_no_sense(change: tuple[str, str], parts: list[str], tmp_path: Path) -> None:
+    changed = ALERTS.replace(*change)
+    assert changed != ALERTS
+    message = error_of(tmp_path, SMALLEST + changed)
+    assert all(part in message for part in ["visits.yaml", *parts]), message
+
+
+def test_a_webhook_in_the_yaml_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    changed = ALERTS.replace("conn_id: slack_alerts", "conn_id: https://hooks.slack.com/services/T0/B0/geheim")
+    message = error_of(tmp_path, SMALLEST + changed)
+    assert "the name of an Airflow connection" in message
+    assert "geheim" not in message

@@ -186,3 +186,13 @@ def test_consecutive_scheduled_windows_tile_time(tmp_path_factory: pytest.TempPa
         assert found.end == end
         checkpoint.advance(source(), found.end, run.run_id, variables, storage)
         previous = found.end
+
+
+@pytest.mark.parametrize("reason", ["", "  "])
+def test_a_manual_run_needs_a_reason_where_the_source_says_so(tmp_path: Path, reason: str) -> None:
+    asking = source(require_reason=True)
+    with pytest.raises(ConfigurationError, match=r"'visits': parameter reason: .*require_reason is true"):
+        window(tmp_path, manual(), Parameters(reason=reason), of=asking)
+    assert window(tmp_path, manual(), Parameters(reason="asked by the auditor"), of=asking)
+    for trigger in (Trigger(NOW, INTERVAL, scheduled=True), Trigger(NOW, INTERVAL, backfill=True)):
+        assert window(tmp_path, trigger, of=asking)

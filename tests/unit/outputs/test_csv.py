@@ -120,5 +120,6 @@ def test_pandas_and_duckdb_read_what_was_written(tmp_path: Path) -> None:
     assert frame["id"][0] == "0012"
     assert frame["note"][0] == 'say "hi",\nthere'
     assert frame["at"][0] == pd.Timestamp(2024, 1, 1, 8)
-    found = duckdb.sql(f"FROM read_csv('{path}', all_varchar = false, types = {{'id': 'VARCHAR'}})")
-    assert found.fetchall()[0] == ("0012", 'say "hi",\nthere', datetime(2024, 1, 1, 8))
+    with duckdb.connect() as connection:
+        found = connection.sql(f"FROM read_csv('{path}', all_varchar = false, types = {{'id': 'VARCHAR'}})").fetchall()
+    assert found[0] == ("0012", 'say "hi",\nthere', datetime(2024, 1, 1, 8))

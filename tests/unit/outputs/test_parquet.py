@@ -72,4 +72,6 @@ def test_pandas_and_duckdb_read_what_was_written(tmp_path: Path) -> None:
         tmp_path / "f.parquet",
     )
     assert list(pd.read_parquet(tmp_path / "f.parquet")["id"]) == ["0012", ""]
-    assert duckdb.sql(f"SELECT count(*), sum(fee)::VARCHAR FROM '{tmp_path}/f.parquet'").fetchall() == [(2, "1.50")]
+    with duckdb.connect() as connection:
+        found = connection.sql(f"SELECT count(*), sum(fee)::VARCHAR FROM '{tmp_path}/f.parquet'").fetchall()
+    assert found == [(2, "1.50")]

@@ -1,0 +1,29 @@
+"""Looks every quarter of an hour whether the data of all sources is as fresh as their schedules promise."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from airflow.sdk import DAG, task
+
+with DAG(
+    dag_id="freshness",
+    description="Tells of sources whose data is late, also when their runs never start.",
+    doc_md="Alerts of late data: `docs/alerts.md`. Keep this DAG unpaused.",
+    schedule="*/15 * * * *",
+    start_date=datetime(2024, 1, 1),  # noqa: DTZ001 - Airflow takes it as UTC
+    catchup=False,
+    max_active_runs=1,
+    is_paused_upon_creation=False,
+    tags=["alerts"],
+    default_args={"owner": "data-platform"},
+):
+
+    @task
+    def check() -> list[str]:
+        """The DAGs whose data is late."""
+        from include.etl.alerts.freshness import check_all
+
+        return check_all()
+
+    check()

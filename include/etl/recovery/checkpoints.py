@@ -1,0 +1,67 @@
+"""Which checkpoint a source goes on from: a backup's, the one that stands, or the newest kept version that is good."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from include.etl.config import Source
+from include.etl.errors import CheckpointError
+from include.etl.records import audit, checkpoint
+from include.etl.recovery.backup import Backup
+from include.etl.storage import Storage
+
+BY = "recovery"
+
+
+def restore(
+    source: Source, backup: Backup | None, variables: checkpoint.Variables, storage: Storage, reason: str
+) -> tuple[Any, str]:
+    """The bound that holds from now on (None: there is none that is good) and where it is from.
+
+    With a backup its checkpoint counts. An earlier bound costs time only; rows are not published twice.
+    """
+    with storage.lock(source.source, "recovery of the checkpoint"):
+        before = variables.get(checkpoint.variable_key(source.source))
+        for text, origin in _candidates(source, backup, before, storage):
+            if (bound := _good(source, text)) is None:
+                continue
+            if text != before:
+                _change(source, storage, before, bound, reason)
+                checkpoint.put(source, bound, BY, variables, storage)
+            return bound, origin
+        if before is not None:  # a run with mode full would refuse what it cannot understand
+            _change(source, storage, before, None, reason)
+            variables.delete(checkpoint.variable_key(source.source))
+        return None, "none is good"
+
+
+def _candidates(
+    source: Source, backup: Backup | None, before: str | None, storage: Storage
+) -> Iterator[tuple[str, str]]:
+    if backup and (text := backup.checkpoints().get(source.source)):
+        yield text, f"backup {backup.name}"
+    if before is not None and not backup:
+        yield before, "as it was"
+    for path in reversed(checkpoint.history(storage, source.source)):
+        try:
+            yield path.read_text(encoding="utf-8"), f"kept version {path.name}"
+        except (OSError, UnicodeDecodeError):
+            continue
+    if before is not None and backup:
+        yield before, "as it was"
+
+
+def _good(source: Source, text: str) -> Any:
+    try:
+        bound: Any = checkpoint.understood(source, text).bound
+    except CheckpointError:
+        return None
+    return None if isinstance(bound, datetime) and bound > datetime.now(UTC) else bound
+
+
+def _change(source: Source, storage: Storage, before: str | None, bound: Any, reason: str) -> None:
+    checkpoint.keep_replaced(storage, source.source, before)
+    after = None if bound is None else str(bound)
+    audit.record(storage, "checkpoint restore", source.source, reason, before=before, after=after)

@@ -1,0 +1,88 @@
+"""What a person asks a recovery to do: refused if it makes no sense, before anything is changed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from include.etl.config import Source, include_folder
+from include.etl.errors import ConfigurationError
+from include.etl.phases.plan import ISO
+from include.etl.records import audit
+from include.etl.recovery import backup as backups
+from include.etl.recovery import report
+from include.etl.recovery.source import Asked, Recovered
+from include.etl.sources import load_source, load_sources
+from include.etl.storage import Storage
+
+
+def new_stamp() -> str:
+    """Name of a recovery: the moment it began."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+
+
+def understood(
+    storage: Storage,
+    stamp: str,
+    *,
+    backup: str | None = None,
+    start: str | None = None,
+    end: str | None = None,
+    reason: str | None = None,
+    by: str = "",
+) -> Asked:
+    """The request, checked as far as it can be without the configuration, which the backup may hold.
+
+    Raises:
+        ConfigurationError: names the parameter, what was given and what is allowed.
+    """
+    if not (reason or "").strip():
+        raise ConfigurationError("reason: nothing given; allowed: a sentence for whoever asks later")
+    for name, value in (("start", start), ("end", end)):
+        if value and not re.fullmatch(ISO, value.strip()):
+            raise ConfigurationError(f"{name}: {value!r}; allowed: an ISO date or time such as 2024-01-31")
+    if end and not start:
+        raise ConfigurationError(f"end: {end!r}; allowed: nothing without start")
+    found = backups.chosen(storage, backup) if backup else None
+    return Asked(stamp, str(reason).strip(), found, start or None, end or None, by)
+
+
+def restored_configuration(storage: Storage, asked: Asked) -> list[str]:
+    """Put the backup's configuration back where it differs; the names of those files."""
+    if asked.backup is None:
+        return []
+    aside = storage.folder("damaged", "_configuration") / asked.stamp
+    changed = backups.restore_configuration(asked.backup, include_folder(), aside)
+    audit.record(storage, "configuration restore", "", asked.reason, backup=asked.backup.name, files=changed)
+    return changed
+
+
+def chosen_sources(names: Sequence[str]) -> list[str]:
+    """The sources of these names; all that are configured if none is named.
+
+    Raises:
+        ConfigurationError: a source does not exist, or its file is broken.
+    """
+    wanted = [name.strip() for name in names if name.strip()]
+    found = wanted or [one.source for one in load_sources() if isinstance(one, Source)]
+    if not found:
+        raise ConfigurationError("sources: none is configured; restore include/sources, or name a backup")
+    return [load_source(name).source for name in dict.fromkeys(found)]
+
+
+def as_report(asked: Asked, configuration: Sequence[str], done: Sequence[Recovered], seconds: float) -> report.Report:
+    """All that was found and done."""
+    sources: list[dict[str, Any]] = [asdict(one) for one in done]
+    return {
+        "recovery": asked.stamp,
+        "verdict": report.verdict(sources),
+        "reason": asked.reason,
+        "by": asked.by,
+        "backup": asked.backup.name if asked.backup else None,
+        "configuration": list(configuration),
+        "sources": sources,
+        "seconds": round(seconds, 1),
+    }

@@ -1,0 +1,87 @@
+"""The tasks of dags/recovery.py: Airflow's context in, the same functions as the command line, small JSON out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from include.etl.errors import DataError, ExtractionError, TransientError
+from include.etl.records.checkpoint import AirflowVariables
+from include.etl.recovery import drill as drills
+from include.etl.recovery import report as reports
+from include.etl.recovery import request
+from include.etl.recovery.source import Asked, Recovered
+from include.etl.recovery.source import recover as recover_source
+from include.etl.sources import load_source
+from include.etl.storage import Storage, read_json, write_json
+
+RESTORED = "restored.json"
+"""What the first task has put back, and from which backup."""
+log = logging.getLogger("etl.recovery")
+
+
+def restore(context: Mapping[str, Any]) -> list[str]:
+    """Check what is asked for and put the configuration back; the sources to recover."""
+    storage, asked = _asked(context)
+    changed = request.restored_configuration(storage, asked)
+    pinned = {"backup": asked.backup.name if asked.backup else None, "configuration": changed}
+    write_json(reports.folder(storage, asked.stamp) / RESTORED, pinned)
+    return request.chosen_sources(str(context["params"]["sources"] or "").split(","))
+
+
+def recover(context: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Recover one source; what was done is kept for the report before a failure is raised."""
+    storage, asked = _asked(context)
+    done = recover_source(load_source(source), asked, storage, AirflowVariables(), log.info)
+    write_json(reports.folder(storage, asked.stamp) / f"source-{source}.json", asdict(done))
+    if done.error:
+        raise (TransientError if done.transient else ExtractionError)(done.error)
+    return {"verdict": done.verdict, "rows": done.rows}
+
+
+def report(context: Mapping[str, Any]) -> str:
+    """Write the report; a DataError unless every source is proven good."""
+    storage, asked = _asked(context)
+    folder = reports.folder(storage, asked.stamp)
+    done = [Recovered(**read_json(path)) for path in sorted(folder.glob("source-*.json"))]
+    seconds = time.time() - context["dag_run"].start_date.timestamp()
+    changed = read_json(folder / RESTORED)["configuration"] if (folder / RESTORED).exists() else []
+    found = request.as_report(asked, changed, done, seconds)
+    path = storage.relative(reports.write(storage, asked.stamp, found))
+    for line in reports.lines(found):
+        log.info(line)
+    if found["verdict"] != "recovered":
+        raise DataError(f"recovery {asked.stamp}: {found['verdict']}; see data/{path}")
+    return path
+
+
+def drill(context: Mapping[str, Any]) -> str:
+    """Practise; a DataError where a source could not be read."""
+    storage, stamp = Storage.from_environment(), _stamp(context)
+    found = drills.drill(storage, AirflowVariables(), stamp)
+    path = storage.relative(reports.write_drill(storage, stamp, found, drills.lines(found)))
+    for line in drills.lines(found):
+        log.info(line)
+    if found["verdict"] != "recovered":
+        raise DataError(f"drill {stamp}: {found['verdict']}; see data/{path}")
+    return path
+
+
+def _asked(context: Mapping[str, Any]) -> tuple[Storage, Asked]:
+    storage, params = Storage.from_environment(), context["params"]
+    wanted = {name: params[name] for name in ("backup", "start", "end", "reason")}
+    pinned = reports.folder(storage, _stamp(context)) / RESTORED
+    if pinned.exists():  # `latest` may be another one by now
+        wanted["backup"] = read_json(pinned)["backup"]
+    by = context["dag_run"].triggering_user_name or ""
+    return storage, request.understood(storage, _stamp(context), **wanted, by=by)
+
+
+def _stamp(context: Mapping[str, Any]) -> str:
+    """The same for all tasks of a run."""
+    moment: datetime = context["dag_run"].run_after
+    return f"{moment.astimezone(UTC):%Y%m%dT%H%M%SZ}"

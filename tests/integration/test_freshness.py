@@ -1,0 +1,146 @@
+"""Late data is told once, whatever the reason that nothing came, and its end too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from include.etl.alerts import freshness
+from include.etl.alerts.callbacks import deadline_missed
+from include.etl.records import manifest
+from include.etl.sources import load_source
+from include.etl.storage import Storage, read_json, write_json
+from tests.inboxes import Posts, web_server
+from tests.integration.conftest import VISITS, Project
+
+HOOK = "/hook/T0/B0/geheim"
+ALERTS = """
+alerts:
+  channels: {chat: {type: slack, conn_id: slack_hook}}
+  late_after: 3h
+"""
+MONDAY = datetime(2026, 11, 23, 2, tzinfo=UTC)
+"""A moment of the schedule, which is every night at 2."""
+
+
+@pytest.fixture
+def posts(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Posts]:
+    project.configure(VISITS + ALERTS)
+    (project.folder / "sources" / "_defaults.yaml").write_text(ALERTS)
+    with web_server() as posts:
+        for name, value in posts.connections.items():
+            monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", value)
+        yield posts
+
+
+def titles(posts: Posts) -> list[str]:
+    return [post["text"] for post in posts.at(HOOK)]
+
+
+def said(posts: Posts) -> str:
+    return "\n".join(block["text"]["text"] for block in posts.at(HOOK)[-1]["blocks"])
+
+
+def published(project: Project, end: datetime, at: datetime, mode: str = "incremental") -> None:
+    """A real publication, moved to this time and window."""
+    if not list(project.published.glob("_manifests/*.json")):
+        project.run()
+    (path,) = project.published.glob("_manifests/*.json")
+    found = read_json(path)
+    found["published_at"] = at.isoformat()
+    found["window"] |= {"mode": mode, "end": end.isoformat()}
+    write_json(path, found)
+    assert manifest.current(Storage.from_environment(), "visits")
+
+
+def test_a_run_that_never_starts_is_told_once(project: Project, posts: Posts) -> None:
+    published(project, MONDAY, MONDAY + timedelta(minutes=5))
+    assert freshness.check_all(MONDAY + timedelta(hours=26, minutes=59)) == []
+    for hours in (27, 28, 40):
+        assert freshness.check_all(MONDAY + timedelta(hours=hours)) == ["visits"]
+    assert titles(posts) == ["[LATE] visits: late data"]
+    assert "nothing was published for the schedule of 2026-11-24 02:00" in said(posts)
+    assert "data reaches up to 2026-11-23 02:00" in said(posts)
+    assert "Since: 2026-11-24 02:00 (UTC)" in said(posts)
+    assert "/dags/visits|DAG>" in said(posts)
+    published(project, MONDAY + timedelta(days=1), MONDAY + timedelta(hours=41))
+    assert freshness.check_all(MONDAY + timedelta(hours=42)) == []
+    assert titles(posts)[1:] == ["[OK] visits: recovered"]
+
+
+@pytest.mark.parametrize(
+    ("end", "at", "mode"),
+    [
+        (-24, 25, "incremental"),  # an old run was cleared
+        (10, 10, "incremental"),  # triggered by hand the day before
+        (24, 25, "range"),
+        (24, 25, "backfill"),
+    ],
+)
+def test_what_does_not_count_as_fresh(project: Project, posts: Posts, end: int, at: int, mode: str) -> None:
+    assert freshness.check_all(MONDAY) == []
+    published(project, MONDAY + timedelta(hours=end), MONDAY + timedelta(hours=at), mode)
+    assert freshness.check_all(MONDAY + timedelta(hours=27)) == ["visits"]
+
+
+def test_a_window_that_a_writer_held_back_is_fresh(project: Project, posts: Posts) -> None:
+    published(project, MONDAY + timedelta(hours=23, minutes=30), MONDAY + timedelta(hours=24, minutes=5))
+    assert freshness.check_all(MONDAY + timedelta(hours=27)) == []
+
+
+def test_a_new_source_has_a_whole_interval(project: Project, posts: Posts) -> None:
+    assert freshness.check_all(MONDAY + timedelta(hours=5)) == []
+    assert freshness.check_all(MONDAY + timedelta(hours=26)) == []
+    assert freshness.check_all(MONDAY + timedelta(hours=27)) == ["visits"]
+    assert "nothing was ever published" in said(posts)
+
+
+def test_a_source_that_cannot_be_read_is_told_once_and_hides_no_other(project: Project, posts: Posts) -> None:
+    published(project, MONDAY, MONDAY)
+    project.configure("source: broken\n", "broken")
+    for hours in (27, 28):
+        assert freshness.check_all(MONDAY + timedelta(hours=hours)) == ["visits"]
+    assert titles(posts) == ["[FAILED] broken: run failed", "[LATE] visits: late data"]
+    assert "broken.yaml: conn_id: missing" in str(posts.at(HOOK)[0])
+
+
+def test_what_cannot_be_judged_fails_at_the_end(project: Project, posts: Posts) -> None:
+    published(project, MONDAY, MONDAY)
+    (path,) = project.published.glob("_manifests/*.json")
+    path.write_text("{")
+    project.configure((VISITS + ALERTS).replace("source: visits", "source: wards"), "wards")
+    freshness_of = datetime(2026, 11, 20, tzinfo=UTC)
+    with pytest.raises(ExceptionGroup):
+        freshness.check_all(freshness_of)
+    with pytest.raises(ExceptionGroup):
+        freshness.check_all(MONDAY + timedelta(hours=27))
+    assert titles(posts) == ["[LATE] wards: late data"]
+
+
+@pytest.mark.parametrize(("state", "told"), [("running", 1), ("failed", 0), ("success", 0)])
+def test_a_missed_deadline_is_told_while_the_run_is_at_work(
+    project: Project, posts: Posts, state: str, told: int
+) -> None:
+    context = {"dag_run": {"dag_id": "visits", "dag_run_id": "scheduled__x", "state": state}}
+    for _ in range(2):
+        deadline_missed(context)
+    assert titles(posts) == ["[LATE] visits: late data"] * told
+    if told:
+        assert "the run is still at work 3 hours after it was queued" in said(posts)
+        published(project, MONDAY, MONDAY)
+        freshness.check_all(MONDAY + timedelta(hours=27))
+        assert len(titles(posts)) == 1, "told already"
+
+
+def test_deadlines_of_the_dags(project: Project) -> None:
+    from include.etl.dag_factory import build_dags
+
+    project.configure(VISITS + ALERTS)
+    (dag,) = build_dags(load_source("visits"))
+    (deadline,) = dag.deadline
+    assert (deadline.interval, deadline.callback.path) == (
+        timedelta(hours=3),
+        "include.etl.alerts.callbacks.deadline_missed",
+    )
