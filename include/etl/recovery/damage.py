@@ -140,8 +140,8 @@ def _covered(window: Window) -> tuple[datetime, datetime]:
     """What a publication covers; one by numbers covers no time."""
     if not isinstance(window.end, datetime):
         return BEGINNING, BEGINNING
-    whole = window.mode == "full" or not isinstance(window.start, datetime)
-    return BEGINNING if whole else window.start, window.end
+    start = window.start if window.mode != "full" and isinstance(window.start, datetime) else BEGINNING
+    return start, window.end
 
 
 def to_read_again(storage: Storage, source: Source, damage: Damage, bound: Any) -> list[Span] | None:
