@@ -31,7 +31,9 @@ class Cursor(Model):
     """The column that tells when a row was last written; windows are cut on it."""
 
     column: Column
-    """Column of the query's result (not renamed yet) that holds a timestamp or a date."""
+    """Column of the query's result (not renamed yet) that holds a timestamp or a date, or a number."""
+    type: Literal["time", "number"] = "time"
+    """`number`: whole numbers that only grow, such as those of a sequence, identity or AUTO_INCREMENT column."""
     lookback: Duration = timedelta(0)
     """How far each incremental run reads back before its window, to catch rows that arrived late."""
     timezone: Zone = "UTC"
@@ -44,6 +46,12 @@ class Cursor(Model):
     stamped. Where open transactions cannot be seen, also how long they last: 10m by default there, else nothing."""
     longest_writer: Duration = timedelta(hours=1)
     """A transaction that has been open for longer is reported; if nothing new can be read before it, the run fails."""
+
+    @model_validator(mode="after")
+    def _of_its_type(self) -> Cursor:
+        if self.type == "number" and self.lookback:
+            raise ValueError("`lookback` is for times; with `type: number` no row comes late")
+        return self
 
 
 class Schedule(Model):

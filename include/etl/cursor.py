@@ -10,28 +10,43 @@ import pyarrow as pa
 from include.etl.config import Source
 from include.etl.engines.base import Value
 from include.etl.errors import ConfigurationError
+from include.etl.handover import Position
 
 
-def bound(moment: datetime | None, column: pa.DataType, source: Source) -> Value:
-    """The instant in the cursor column's type; None stays None.
+def bound(position: Position | None, column: pa.DataType, source: Source) -> Value:
+    """The position in the cursor column's type; None stays None.
 
     A zoned timestamp is compared in UTC, one without zone in `cursor.timezone`. A date column takes the day that the
     instant falls on, so that a day is read once it has ended: consecutive windows still cover every day once.
 
     Raises:
-        ConfigurationError: the column is neither a timestamp nor a date.
+        ConfigurationError: the column is not of the kind that `cursor.type` says.
     """
     assert source.cursor is not None
-    if moment is None:
+    if position is None:
         return None
+    if isinstance(position, int):
+        if whole_numbers(column):
+            return position
+        raise _wrong(source, column, "whole numbers, with cursor.type: number")
+    moment = position
     local = moment.astimezone(ZoneInfo(source.cursor.timezone))
     if pa.types.is_date(column):
         return local.date()
     if pa.types.is_timestamp(column):
         return moment if column.tz else _never_back(local)
-    raise ConfigurationError(
-        f"source {source.source!r}: cursor.column: {source.cursor.column!r} is {column}; allowed: a timestamp or a date"
-    )
+    allowed = "a timestamp or a date" + ("; or set cursor.type: number" if whole_numbers(column) else "")
+    raise _wrong(source, column, allowed)
+
+
+def whole_numbers(column: pa.DataType) -> bool:
+    """Whether a column holds whole numbers, and nothing else."""
+    return bool(pa.types.is_integer(column) or (pa.types.is_decimal(column) and column.scale == 0))
+
+
+def _wrong(source: Source, column: pa.DataType, allowed: str) -> ConfigurationError:
+    name = source.cursor.column if source.cursor else ""
+    return ConfigurationError(f"source {source.source!r}: cursor.column: {name!r} is {column}; allowed: {allowed}")
 
 
 def _never_back(local: datetime) -> datetime:

@@ -94,13 +94,18 @@ def retry_policy() -> ExceptionRetryPolicy:
 
 def _params(source: Source) -> dict[str, Param]:
     moment: dict[str, Any] = {"type": ["null", "string"], "pattern": _MOMENT}
-    zone = f"ISO date or time, in {source.timezone} unless it names a zone"
+    numbered = source.cursor is not None and source.cursor.type == "number"
+    if numbered:
+        moment["pattern"] = r"^-?[0-9]{1,38}$"
+    zone = "A whole number" if numbered else f"ISO date or time, in {source.timezone} unless it names a zone"
     modes = [AS_SCHEDULED, "incremental", "full", "range"] if source.cursor else [AS_SCHEDULED, "full"]
     params = {"mode": Param(AS_SCHEDULED, type="string", enum=modes, description="What to read.")}
     if source.cursor:
         params |= {
-            "start": Param(None, description=f"Mode range: first moment to read. {zone}.", **moment),
-            "end": Param(None, description=f"Mode range: up to here, exclusive; now if empty. {zone}.", **moment),
+            "start": Param(None, description=f"Mode range: first moment, or number, to read. {zone}.", **moment),
+            "end": Param(
+                None, description=f"Mode range: up to here, exclusive; all that is safe if empty. {zone}.", **moment
+            ),
             "last_n_days": Param(
                 None,
                 type=["null", "integer"],

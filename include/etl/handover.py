@@ -23,6 +23,13 @@ def _utc(value: datetime) -> datetime:
 
 
 Moment = Annotated[datetime, AfterValidator(_utc)]
+Position = Annotated[int, Field(strict=True)] | Moment
+"""A place on the cursor: a number where `cursor.type` is number, else a moment."""
+
+
+def written(position: Position) -> str:
+    """A position as parameters and checkpoints have it."""
+    return position.isoformat() if isinstance(position, datetime) else str(position)
 
 
 class Handover(BaseModel):
@@ -32,12 +39,12 @@ class Handover(BaseModel):
 
 
 class Window(Handover):
-    """Which rows a run covers: `[start, end)` on the cursor, in UTC. No start: from the very first row."""
+    """Which rows a run covers: `[start, end)` on the cursor, times in UTC. No start: from the very first row."""
 
     mode: Mode
-    start: Moment | None = None
-    end: Moment
-    read_from: Moment | None = None
+    start: Position | None = None
+    end: Position
+    read_from: Position | None = None
     """Where reading begins: `start` less the lookback. Rows before `start` are published only if they are new."""
 
     @property
@@ -45,16 +52,18 @@ class Window(Handover):
         """File name stem. The same rows asked for again get the same name, and so replace their own files only."""
         if self.mode == "full":
             return f"full_{_stamp(self.end)}"
-        return f"{_stamp(self.read_from) if self.read_from else 'begin'}_{_stamp(self.end)}"
+        return f"{'begin' if self.read_from is None else _stamp(self.read_from)}_{_stamp(self.end)}"
 
     @property
     def label(self) -> str:
         """The window as a person reads it."""
-        start = "everything" if self.mode == "full" else f"{self.start or 'the beginning'}"
+        start = "everything" if self.mode == "full" else "the beginning" if self.start is None else str(self.start)
         return f"{start} up to {self.end}"
 
 
-def _stamp(moment: datetime) -> str:
+def _stamp(moment: Position) -> str:
+    if isinstance(moment, int):
+        return str(moment)
     fraction = f".{moment.microsecond:06d}" if moment.microsecond else ""
     return f"{moment:%Y%m%dT%H%M%S}{fraction}Z"
 
@@ -64,10 +73,12 @@ class Bound(Handover):
 
     grade: Literal["writers seen", "lag", "as asked"] = "as asked"
     """By the transactions in flight, by a lag since those cannot be seen, or (a source without cursor) by nothing."""
-    asked: Moment | None = None
+    asked: Position | None = None
     """The end that the window would have had."""
-    safe: Moment | None = None
+    safe: Position | None = None
     """Up to here nothing will be committed any more."""
+    observed_at: Moment | None = None
+    """When, by the source's clock, `asked` was the end of the numbers that had been handed out."""
     lag_s: float = 0.0
     unseen: str = ""
     """Why transactions in flight cannot be seen."""
@@ -80,9 +91,9 @@ class Bound(Handover):
     @property
     def label(self) -> str:
         """What holds the end back, as a person reads it."""
-        if self.asked is None or self.safe is None or self.safe >= self.asked:
+        if self.asked is None or (self.safe is not None and self.safe >= self.asked):  # type: ignore[operator]
             return "nothing holds it back"
-        held = f"held back from {self.asked} to {self.safe}"
+        held = f"held back from {self.asked} to {'the beginning' if self.safe is None else self.safe}"
         if self.writer:
             return f"{held} by {self.writer}, in a transaction since {self.writer_since}"
         return f"{held} by a lag of {self.lag_s:g} s" + (f": {self.unseen}" if self.unseen else "")

@@ -28,8 +28,8 @@ def horizon(cursor: Cursor, asked: datetime, writers: Writers) -> Bound:
     if writers.unseen:
         wait = writers.usual_lag if cursor.lag is None else cursor.lag
     reach = writers.now - wait
-    oldest = min(writers.in_flight, key=lambda writer: _since(writer, cursor), default=None)
-    held = min(reach, _since(oldest, cursor) - MARGIN - skew) if oldest else reach
+    oldest = min(writers.in_flight, key=lambda writer: began(writer, cursor), default=None)
+    held = min(reach, began(oldest, cursor) - MARGIN - skew) if oldest else reach
     too_old = oldest is not None and writers.now - oldest.since > cursor.longest_writer
     named = oldest if held < reach or too_old else None
     return Bound(
@@ -44,8 +44,8 @@ def horizon(cursor: Cursor, asked: datetime, writers: Writers) -> Bound:
     )
 
 
-def _since(writer: Writer, cursor: Cursor) -> datetime:
-    """When it began; where nobody knows, it is taken to have been open for as long as is usual at most."""
+def began(writer: Writer, cursor: Cursor) -> datetime:
+    """When a transaction began; where nobody knows, it is taken to have been open for as long as is usual at most."""
     return writer.since - cursor.longest_writer if writer.begun_earlier else writer.since
 
 

@@ -20,7 +20,7 @@ from include.etl import duck
 from include.etl.config import Source
 from include.etl.duck import parquet, quote, text
 from include.etl.errors import ConfigurationError, DataError, StorageError, ValidationFailed
-from include.etl.handover import Handover, Moment, Window
+from include.etl.handover import Handover, Moment, Position, Window
 from include.etl.records import audit
 from include.etl.records.run import Run
 from include.etl.storage import Storage, plain_name, publish, read_json, remove_folder, seal, write_json
@@ -126,16 +126,19 @@ def rows_file(storage: Storage, one: Quarantine) -> Path:
     return _folder(storage, one.source, one.run_key) / ROWS
 
 
-def span(storage: Storage, source: Source, one: Quarantine) -> tuple[datetime, datetime] | None:
-    """The part of the run's window to read again: a day around the rows' cursor values; None for everything."""
+def span(storage: Storage, source: Source, one: Quarantine) -> tuple[Position, Position] | None:
+    """The part of the run's window to read again: around the rows' cursor values; None for everything."""
     if source.cursor is None or one.window.mode == "full":
         return None
     column, rows = quote(source.cursor.column), parquet([rows_file(storage, one)])
     with duck.session(source.memory_limit_mb, rows_file(storage, one).parent / ".scratch") as connection:
-        limits = f"min({column})::TIMESTAMP, max({column})::TIMESTAMP, count(*) - count({column})"
+        kind = "TIMESTAMP" if source.cursor.type == "time" else "HUGEINT"
+        limits = f"min({column})::{kind}, max({column})::{kind}, count(*) - count({column})"
         ((low, high, missing),) = connection.sql(f"SELECT {limits} FROM {rows}").fetchall()
     if missing:
         return None
+    if isinstance(low, int):
+        return low, high + 1
     # A day is more than any time zone's distance to UTC, in which a cursor without zone may be off here.
     start, end = (moment.replace(tzinfo=UTC) + day for moment, day in ((low, -DAY), (high, DAY)))
     return max(start, one.window.read_from or start), min(end, one.window.end)

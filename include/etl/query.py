@@ -42,7 +42,7 @@ def build(
 
 def keys_query(table: str, columns: list[str], dialect: str) -> Query:
     """The distinct keys of a table that other rows refer to."""
-    listed = ", ".join(_quote(column, dialect) for column in columns)
+    listed = ", ".join(quote(column, dialect) for column in columns)
     return Query(f"SELECT DISTINCT {listed} FROM {_quote_path(table, dialect)}")
 
 
@@ -89,19 +89,20 @@ def _read(path: Path, source: Source) -> str:
 
 
 def _from_table(source: Source, dialect: str, window: Window) -> str:
-    columns = ", ".join(_quote(column, dialect) for column in source.columns) or "*"
+    columns = ", ".join(quote(column, dialect) for column in source.columns) or "*"
     sql = f"SELECT {columns} FROM {_quote_path(str(source.table), dialect)}"
     if window.mode == "full" or not source.cursor:
         return sql
-    return f"{sql} WHERE {predicate(_quote(source.cursor.column, dialect), window, source.cursor.nulls)}"
+    return f"{sql} WHERE {predicate(quote(source.cursor.column, dialect), window, source.cursor.nulls)}"
 
 
-def _quote(name: str, dialect: str) -> str:
+def quote(name: str, dialect: str) -> str:
+    """A column's name as the database takes it."""
     return exp.to_identifier(name, quoted=True).sql(dialect=dialect)
 
 
 def _quote_path(path: str, dialect: str) -> str:
-    return ".".join(_quote(part, dialect) for part in path.split("."))
+    return ".".join(quote(part, dialect) for part in path.split("."))
 
 
 def tables(query: Query, dialect: str) -> list[list[str]]:

@@ -30,6 +30,7 @@ Area = Literal[
     "interim",
     "logs",
     "maintenance",
+    "observations",
     "processed",
     "raw",
     "reports",

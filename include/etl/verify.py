@@ -17,7 +17,7 @@ from include.etl.completeness.publication import READ, WRITTEN, of_format, publi
 from include.etl.completeness.totals import Totals, differences, of_source
 from include.etl.engines import open_source
 from include.etl.errors import ConfigurationError, ExtractionError, StorageError
-from include.etl.handover import DELETED_AT, Window
+from include.etl.handover import DELETED_AT, Window, written
 from include.etl.phases.extract import windowed
 from include.etl.publication import files, journal
 from include.etl.publication.files import cursor_text
@@ -182,7 +182,8 @@ def _compare_source(run: Run, manifest: Manifest, finding: Finding, held: int | 
         return
     if source.cursor and window.mode == "full":  # what has been written since is not what that run read
         window = Window(mode="incremental", end=window.end)
-    elif window.mode == "incremental" and window.read_from:  # rows without cursor, which every run reads, tell nothing
+    elif window.mode == "incremental" and window.read_from is not None:
+        # rows without cursor, which every run reads, tell nothing
         window = window.model_copy(update={"mode": "range"})
     engine = open_source(source, f"moh-etl {source.source} verify")
     with engine.session() as session:
@@ -206,8 +207,8 @@ def _judge(run: Run, manifest: Manifest, finding: Finding, held: int, now: Total
             f"the source holds {now.rows} of {held} rows of this window: the others were updated or deleted since"
         )
     else:
-        since = f"--start {window.read_from.isoformat()} " if window.read_from else "--mode full"
-        until = f"--end {window.end.isoformat()}" if window.read_from else ""
+        since = f"--start {written(window.read_from)} " if window.read_from is not None else "--mode full"
+        until = f"--end {written(window.end)}" if window.read_from is not None else ""
         finding.differences.append(
             f"the source holds {now.rows} rows in this window, {held} were published or left out for a reason: some "
             "came after it was read. Read it again: scripts/run_extraction.py --sources "

@@ -79,7 +79,9 @@ def _length(window: Window) -> timedelta | None:
     """None from the beginning; all windows of numbers are alike."""
     if window.start is None:
         return None
-    return window.end - window.start if isinstance(window.start, datetime) else timedelta(0)
+    if isinstance(window.start, datetime) and isinstance(window.end, datetime):
+        return window.end - window.start
+    return timedelta(0)
 
 
 def _summaries(storage: Storage, source: str) -> Iterator[dict[str, Any]]:

@@ -18,6 +18,7 @@ from include.etl.completeness import publication as completeness
 from include.etl.config import Source
 from include.etl.errors import ConfigurationError
 from include.etl.handover import Extracted, Loaded, Plan, Transformed, Validated, Window
+from include.etl.handover import written as position_text
 from include.etl.names import published_name
 from include.etl.publication import files, journal
 from include.etl.publication import schema as schemas
@@ -208,4 +209,4 @@ def _move_checkpoint(run: Run, plan: Plan, variables: checkpoint.Variables) -> s
     if run.source.cursor is None or plan.window.mode not in ("incremental", "full"):
         return None
     moved = checkpoint.advance(run.source, plan.window.end, run.run_id, variables, run.storage)
-    return moved.bound.isoformat()
+    return position_text(moved.bound)

@@ -11,13 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
-from include.etl import quarantine, slices
+from include.etl import numbers, quarantine, slices
 from include.etl.config import Source
 from include.etl.engines import open_source
 from include.etl.engines.base import Writers
 from include.etl.errors import ConfigurationError
-from include.etl.handover import Mode, Plan, Slice, Window
+from include.etl.handover import Mode, Plan, Slice, Window, written
 from include.etl.horizon import conditions, horizon, refuse_too_old
 from include.etl.publication import standing
 from include.etl.records import audit, checkpoint, extraction_audit
@@ -77,6 +78,7 @@ def plan(run: Run, parameters: Parameters, trigger: Trigger, variables: checkpoi
         decided = decide(run, parameters, trigger, variables, lambda: look(run.source))
         counter.facts.update(window=decided.window.model_dump(mode="json"), bound=decided.bound.model_dump(mode="json"))
         counter.facts.update(slices=len(decided.slices), conditions=conditions(run.source, decided.bound))
+        numbers.remember(run.storage, run.source, decided.bound)
         if not decided.slices:
             refuse_too_old(run.source, decided.bound)
             log.warning("%s: nothing can be read safely yet: %s", run.source.source, decided.bound.label)
@@ -111,7 +113,8 @@ def decide(
     if parameters.release:
         parameters = _releasing(run, parameters)
     mode = choose_mode(run.source, parameters, trigger)
-    if mode == "range":
+    numbered = run.source.cursor is not None and run.source.cursor.type == "number"
+    if mode == "range" and not numbered:
         _range(run.source, parameters, trigger)  # what makes no sense is refused before the source is asked
     planned = partial(
         Plan,
@@ -123,16 +126,26 @@ def decide(
     earlier = standing.of_run(run.storage, run.source.source, run.dag_id, run.run_id)
     if earlier:
         return planned(window=earlier.window, bound=earlier.bound)
+    if numbered:
+        assert look is not None
+        if parameters.last_n_days is not None:
+            raise _refused(run.source, "last_n_days", parameters.last_n_days, "nothing: the cursor is a number")
+        asked = numbers.asked(run, mode, parameters.start, parameters.end, variables)
+        bound = numbers.settle(run.source, run.storage, numbers.observe(run.source), look)
+        window, something = numbers.window(mode, *asked, bound)
+        return planned(window=window, bound=bound, slices=[Slice()] if something else [])
     writers = look() if look and run.source.cursor else None
     if writers and parameters.end is None:
         trigger = replace(trigger, now=writers.now)
     window = _window(run.source, mode, parameters, trigger, variables, run.storage)
     if writers is None or run.source.cursor is None:
         return planned(window=window)
+    assert isinstance(window.end, datetime)  # the cursor is a time
     bound = horizon(run.source.cursor, window.end, writers)
-    safe = bound.safe or window.end
-    end = max(safe, window.start or safe)
-    empty = window.start is not None and (safe < window.start or window.read_from == end)
+    safe: Any = bound.safe or window.end
+    begin: Any = window.start
+    end = safe if begin is None else max(safe, begin)
+    empty = begin is not None and (safe < begin or window.read_from == end)
     return planned(window=window.model_copy(update={"end": end}), bound=bound, slices=[] if empty else [Slice()])
 
 
@@ -151,7 +164,7 @@ def _releasing(run: Run, parameters: Parameters) -> Parameters:
     span = quarantine.span(run.storage, run.source, one)
     if span is None:
         return Parameters(mode="full", reason=reason, release=one.run_key)
-    start, end = (moment.isoformat() for moment in span)
+    start, end = (written(position) for position in span)
     return Parameters(mode="range", start=start, end=end, reason=reason, release=one.run_key)
 
 
@@ -201,6 +214,7 @@ def _incremental(source: Source, end: datetime, trigger: Trigger, current: check
     """From the checkpoint, or from the interval's start if that is earlier; without a checkpoint from the beginning."""
     if current is None:
         return Window(mode="incremental", end=end)
+    assert isinstance(current.bound, datetime)  # the checkpoint is of the cursor's kind
     start = min(current.bound, trigger.interval[0]) if trigger.interval and trigger.scheduled else current.bound
     if start > end:
         raise checkpoint.ahead(source, current, end)

@@ -16,7 +16,7 @@ from include.etl.completeness.transformation import check_kept
 from include.etl.config import Source
 from include.etl.duck import count, parquet, quote, text
 from include.etl.errors import DataError, SchemaChanged
-from include.etl.handover import DELETED_AT, METADATA, Extracted, Plan, Transformed
+from include.etl.handover import DELETED_AT, METADATA, Extracted, Plan, Position, Transformed, written
 from include.etl.names import published_name, published_names
 from include.etl.records.run import Run, measured
 from include.etl.storage import publish, seal
@@ -132,7 +132,8 @@ def _write(
     selected = [f"{converted(source, column[0], column[1])} AS {quote(names[column[0]])}" for column in columns]
     window = plan.window
     metadata = (source.source, plan.run_id, extracted_at, window.start, window.end)
-    kinds = ("VARCHAR", "VARCHAR", "TIMESTAMPTZ", "TIMESTAMPTZ", "TIMESTAMPTZ")
+    position = "BIGINT" if isinstance(window.end, int) else "TIMESTAMPTZ"
+    kinds = ("VARCHAR", "VARCHAR", "TIMESTAMPTZ", position, position)
     for name, value, kind in zip(METADATA, metadata, kinds, strict=True):
         selected.append(f"{_literal(value)}::{kind} AS {quote(name)}")
     if source.deletes == "mark":
@@ -161,7 +162,7 @@ def _not_convertible(connection: duckdb.DuckDBPyConnection, source: Source, rows
     return DataError(f"source {source.source!r}: transform.types: {'; '.join(found) or 'a value does not convert'}")
 
 
-def _literal(value: str | datetime | None) -> str:
+def _literal(value: str | Position | None) -> str:
     if value is None:
         return "NULL"
-    return text(value if isinstance(value, str) else value.isoformat())
+    return text(value if isinstance(value, str) else written(value))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -22,6 +24,8 @@ from include.etl.storage import make_folder, seal, sha256
 
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 BATCH_ROWS = 65_536
+DIGITS = 39
+"""Of the longest whole number: a decimal of 38, and one more."""
 
 
 def check_partition(source: Source, schema: pa.Schema) -> None:
@@ -95,13 +99,25 @@ def schema_of(manifest: Manifest) -> pa.Schema:
     return decoded(manifest.arrow_schema)
 
 
+def _last_day(source: Source, window: Window) -> str:
+    if isinstance(window.end, int):
+        return NO_VALUE
+    return (window.end - timedelta(microseconds=1)).astimezone(source.zone).date().isoformat()
+
+
 def stored_schema(schema: pa.Schema, dropped: str | None) -> pa.Schema:
     """The schema of a file that leaves out the column its folder is named after."""
     return pa.schema([field for field in schema if field.name != dropped])
 
 
-def cursor_text(value: date | datetime | None) -> str | None:
-    """A cursor value as text that sorts like the value; timestamps in UTC or as they stand, to the microsecond."""
+def cursor_text(value: date | datetime | Decimal | int | None) -> str | None:
+    """A cursor value as text that sorts like the value; timestamps in UTC or as they stand, to the microsecond.
+
+    Numbers have as many digits as the longest; negative ones, which count down, are what lacks to the largest.
+    """
+    if isinstance(value, Decimal | int):
+        number = int(value)
+        return f"{number:0{DIGITS}d}" if number >= 0 else f"-{10**DIGITS + number:0{DIGITS}d}"
     if isinstance(value, datetime):
         naive = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
         return naive.isoformat(timespec="microseconds")
@@ -113,8 +129,8 @@ class _Span:
 
     def __init__(self, cursor: str | None, marked: bool) -> None:
         self.cursor, self.marked, self.deleted = cursor, marked, 0
-        self.low: date | datetime | None = None
-        self.high: date | datetime | None = None
+        self.low: Any = None
+        self.high: Any = None
         self.missing = False
 
     def watch(self, batches: Iterator[pa.RecordBatch] | pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
@@ -124,8 +140,8 @@ class _Span:
                 ends = pc.min_max(column).as_py()
                 self.missing = self.missing or column.null_count > 0
                 if ends["min"] is not None:
-                    self.low = min(self.low, ends["min"]) if self.low else ends["min"]
-                    self.high = max(self.high, ends["max"]) if self.high else ends["max"]
+                    self.low = min(self.low, ends["min"]) if self.low is not None else ends["min"]
+                    self.high = max(self.high, ends["max"]) if self.high is not None else ends["max"]
             if self.marked:
                 self.deleted += batch.num_rows - batch.column(DELETED_AT).null_count
             yield batch
@@ -158,12 +174,11 @@ def _partitions(source: Source, window: Window, interim: Path) -> Iterator[tuple
     """(partition value, its batches) one after the other; each is to be consumed before the next is asked for.
 
     The interim file is sorted by the partition column. A result without rows is one empty file, in the folder of the
-    window's last day, since readers expect every file of a Hive dataset to lie in a folder that names a value.
+    window's last day (numbers have none): readers expect every file of a Hive dataset to lie in a folder with a value.
     """
     column, batches = source.output.partition_by, _batches(interim)
     if column is None or pq.read_metadata(interim).num_rows == 0:
-        last_day = (window.end - timedelta(microseconds=1)).astimezone(source.zone).date().isoformat()
-        yield last_day if column else None, batches
+        yield _last_day(source, window) if column else None, batches
         return
     for value, runs in groupby(_runs(batches, column), key=lambda run: run[0]):
         yield value or NO_VALUE, (batch for _, batch in runs)

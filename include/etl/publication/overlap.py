@@ -12,11 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from include.etl.duck import count, parquet, quote, text
-from include.etl.handover import DELETED_AT
+from include.etl.handover import DELETED_AT, Position
 from include.etl.publication.files import cursor_text
 from include.etl.publication.keys import FILE, Keys
 from include.etl.publication.rows import Change, NewRows, PublishedRows, moment, order, same
@@ -90,7 +89,7 @@ class Overlap:
         return self.rows.without(manifest, file, gone, staging)
 
     def _touching(
-        self, start: datetime | None, end: datetime | None, missing: bool
+        self, start: Position | None, end: Position | None, missing: bool
     ) -> Iterator[tuple[Manifest, PublishedFile]]:
         """Files of others that may hold rows with a cursor value in [start, end), or, if asked for, without any."""
         low, high = cursor_text(self.new.value(start)), cursor_text(self.new.value(end))

@@ -15,7 +15,7 @@ from include.etl import cursor as cursors
 from include.etl.config import Source
 from include.etl.duck import count, quote
 from include.etl.errors import ConfigurationError, StorageError
-from include.etl.handover import DELETED_AT, METADATA, Window
+from include.etl.handover import DELETED_AT, METADATA, Position, Window
 from include.etl.publication import files
 from include.etl.publication.schema import widens
 from include.etl.records.manifest import Manifest, PublishedFile
@@ -54,17 +54,19 @@ class NewRows:
         own = self.key or [name for name in self.schema.names if name not in (*METADATA, DELETED_AT)]
         return [*own, *([self.cursor] if self.cursor and self.cursor not in own else [])]
 
-    def value(self, moment: datetime | None) -> date | datetime | None:
-        """The moment as a value of the cursor column."""
-        if self.cursor is None or moment is None:
+    def value(self, position: Position | None) -> date | datetime | int | None:
+        """The position as a value of the cursor column."""
+        if self.cursor is None or position is None:
             return None
-        value = cursors.bound(moment, self.schema.field(self.cursor).type, self.source)
-        assert isinstance(value, date)  # a datetime is a date too
+        value = cursors.bound(position, self.schema.field(self.cursor).type, self.source)
+        assert isinstance(value, date | int)  # a datetime is a date too
         return value
 
-    def bound(self, moment: datetime) -> str:
+    def bound(self, position: Position) -> str:
         """The same as SQL."""
-        value = self.value(moment)
+        value = self.value(position)
+        if isinstance(value, int):
+            return str(value)
         kind = (
             "TIMESTAMPTZ" if getattr(value, "tzinfo", None) else "TIMESTAMP" if isinstance(value, datetime) else "DATE"
         )

@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from include.etl.config import Source, include_folder
 from include.etl.errors import CheckpointError, StorageError
-from include.etl.handover import Handover, Moment
+from include.etl.handover import Handover, Moment, Position, written
 from include.etl.names import published_name
 from include.etl.records import manifest
 from include.etl.storage import FILE_MODE, Storage, write_json
@@ -28,14 +28,14 @@ class Checkpoint(Handover):
 
     source: str
     cursor: str
-    bound: Moment = Field(description="Everything before this moment has been published.")
+    bound: Position = Field(description="Everything before this moment, or number, has been published.")
     run_id: str
     updated_at: Moment
 
     @field_validator("bound", "updated_at", mode="wrap")
     @classmethod
     def _written_out(cls, value: Any, parse: Callable[[Any], Any]) -> Any:
-        """A bare number would be taken for seconds since 1970."""
+        """A number in quotes, or with a point, would be taken for seconds since 1970."""
         parsed = parse(value)
         if isinstance(parsed, datetime) and not re.match(r"\d{4}-\d{2}-\d{2}", str(value)):
             raise ValueError("a moment such as 2024-03-09T18:00:00Z")
@@ -135,9 +135,14 @@ def understood(source: Source, text: str) -> Checkpoint:
     try:
         checkpoint = Checkpoint.model_validate_json(text)
     except ValidationError as error:
-        issue = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, issue["loc"])) or "the whole value"
+        found = error.errors(include_url=False, include_input=False)
+        issue = next(one for one in reversed(found) if one["loc"][:1] == found[0]["loc"][:1])  # the last kind tried
+        place = str(issue["loc"][0]) if issue["loc"] else "the whole value"
         raise CheckpointError(f"{_cannot(key)}: {place}: {issue['msg']}. {_remedy(source)}") from None
+    numbered = source.cursor is not None and source.cursor.type == "number"
+    if isinstance(checkpoint.bound, int) != numbered:
+        allowed = "a number such as 4711" if numbered else "a moment such as 2024-03-09T18:00:00Z"
+        raise CheckpointError(f"{_cannot(key)}: bound: {allowed}, as cursor.type says. {_remedy(source)}")
     cursor = source.cursor.column if source.cursor else None
     if (checkpoint.source, checkpoint.cursor) != (source.source, cursor):
         raise CheckpointError(
@@ -147,11 +152,11 @@ def understood(source: Source, text: str) -> Checkpoint:
     return checkpoint
 
 
-def advance(source: Source, bound: datetime, run_id: str, variables: Variables, storage: Storage) -> Checkpoint:
+def advance(source: Source, bound: Position, run_id: str, variables: Variables, storage: Storage) -> Checkpoint:
     """Move the checkpoint forward to `bound` and keep a copy; one that is already further stays as it is."""
     assert source.cursor is not None
     current = parse(source, variables)
-    if current is not None and current.bound >= bound:
+    if current is not None and current.bound >= bound:  # type: ignore[operator]
         keep(current, storage)  # the process that moved it may have been killed before it kept a copy
         return current
     return put(source, bound, run_id, variables, storage)
@@ -206,6 +211,6 @@ def _remedy(source: Source) -> str:
 def ahead(source: Source, current: Checkpoint, end: datetime) -> CheckpointError:
     """The error for a checkpoint that lies after the end of what a run may read."""
     return CheckpointError(
-        f"{_cannot(variable_key(source.source))}: bound {current.bound.isoformat()} lies after {end.isoformat()}, "
+        f"{_cannot(variable_key(source.source))}: bound {written(current.bound)} lies after {end.isoformat()}, "
         f"the end of this run's window. {_remedy(source)}"
     )

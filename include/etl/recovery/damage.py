@@ -11,6 +11,7 @@ from typing import Any
 
 from include.etl.config import Source
 from include.etl.errors import StorageError
+from include.etl.handover import Window
 from include.etl.publication import journal
 from include.etl.records import manifest
 from include.etl.records.manifest import Manifest, PublishedFile
@@ -126,14 +127,21 @@ def named_span(path: str) -> Span | None:
 
 def gaps(standing: Sequence[Manifest], bound: datetime) -> list[Span]:
     """Moments before `bound` that no standing publication covers, oldest first."""
-    covered = sorted((one.window.start or BEGINNING, one.window.end) for one in standing if one.window.mode != "full")
-    covered += [(BEGINNING, one.window.end) for one in standing if one.window.mode == "full"]
+    covered = [_covered(one.window) for one in standing]
     reached, found = BEGINNING, []
     for start, end in sorted(covered):
         if start > reached and reached < bound:
             found.append(Span(reached, min(start, bound)))
         reached = max(reached, end)
     return [*found, Span(reached, bound)] if reached < bound else found
+
+
+def _covered(window: Window) -> tuple[datetime, datetime]:
+    """What a publication covers; one by numbers covers no time."""
+    if not isinstance(window.end, datetime):
+        return BEGINNING, BEGINNING
+    start = window.start if window.mode != "full" and isinstance(window.start, datetime) else BEGINNING
+    return start, window.end
 
 
 def to_read_again(storage: Storage, source: Source, damage: Damage, bound: Any) -> list[Span] | None:

@@ -148,10 +148,11 @@ def _proven(work: _Work) -> list[Finding]:
     if not different or work.source.cursor is None:
         return findings
     for one in manifest.current(work.storage, work.source.source):
-        if one.window.name in different and one.window.read_from is None:
+        window = one.window
+        if window.name in different and not isinstance(window.read_from, datetime):
             work.read(Parameters("full", reason=f"recovery: {work.asked.reason}"))
             break
-        if one.window.name in different and one.window.read_from:
-            span = Span(one.window.read_from, one.window.end)
+        if window.name in different and isinstance(window.read_from, datetime) and isinstance(window.end, datetime):
+            span = Span(window.read_from, window.end)
             work.read(Parameters("range", *_text(span), reason=f"recovery: {work.asked.reason}"))
     return verify(work.run("verify"), "all")

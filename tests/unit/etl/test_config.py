@@ -52,7 +52,7 @@ def test_defaults_are_merged_key_by_key(tmp_path: Path) -> None:
     ("change", "parts"),
     [
         (("table: public.visits", "tabel: public.visits"), ["visits.yaml: tabel", "unknown key", "table"]),
-        (("lookback: 1h", "lookbak: 1h"), ["cursor.lookbak", "unknown key", "column, lookback, timezone"]),
+        (("lookback: 1h", "lookbak: 1h"), ["cursor.lookbak", "unknown key", "column, type, lookback, timezone"]),
         (("lookback: 1h", "lookback: 1 hour"), ["cursor.lookback", "'1 hour'", "90s, 15m, 1h or 2d"]),
         (('"0 2 * * *"', '"0 25 * * *"'), ["schedule.incremental", "'0 25 * * *'", "cron expression"]),
         (("[parquet]", "[parquett]"), ["output.formats.0", "'parquett'", "parquet, csv, excel"]),

@@ -1,0 +1,175 @@
+"""Increasing numbers as a cursor: how far they may be read, though they are handed out early and committed late.
+
+The largest number that can be seen is observed first, and the transactions in flight are looked at after that. Whoever
+took a smaller number did so before, in a transaction that had begun before. Where none of those is open any more, all
+numbers up to the observed one are decided: committed, and seen by what reads afterwards, or gone for ever.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from include.etl import cursor
+from include.etl.config import Cursor, Source
+from include.etl.engines import open_source
+from include.etl.engines.base import Query, Writer, Writers
+from include.etl.errors import ConfigurationError
+from include.etl.handover import Bound, Handover, Mode, Moment, Window, written
+from include.etl.horizon import MARGIN, began
+from include.etl.query import build, quote
+from include.etl.records import checkpoint
+from include.etl.records.run import Run
+from include.etl.storage import Storage, read_json, write_json
+
+PATIENCE, PAUSE_S = timedelta(seconds=30), 0.5
+"""How long plan waits for transactions to end, with no session open, and how often it looks."""
+MOST = 100
+"""Observations that are kept; the oldest are decided first."""
+
+
+class Observation(Handover):
+    """All numbers below `end` had been handed out by this time of the server's clock."""
+
+    end: int
+    at: Moment
+
+
+def observe(source: Source) -> int | None:
+    """The first number that nobody had been seen to bear; None for an empty table. The session ends with this."""
+    assert source.cursor is not None
+    name, engine = source.cursor.column, open_source(source, f"moh-etl {source.source} plan")
+    with engine.session() as session:
+        everything = build(source, engine.dialect, Window(mode="full", end=0))
+        columns = session.schema(everything)
+        if name not in columns.names:
+            raise ConfigurationError(
+                f"source {source.source!r}: cursor.column: {name!r} is not in the result of "
+                f"{source.query or source.table}; allowed: {', '.join(columns.names)}"
+            )
+        cursor.bound(0, columns.field(name).type, source)  # refuses a column that holds no whole numbers
+        largest = f"SELECT max(numbered.{quote(name, engine.dialect)}) AS largest FROM (\n{everything.sql}\n) numbered"
+        (found,) = session.single_row(Query(largest, everything.params))
+    return None if found is None else int(found) + 1
+
+
+def settle(source: Source, storage: Storage, observed: int | None, look: Callable[[], Writers]) -> Bound:
+    """The end of what is decided: by the observation just made, or by an earlier one where waiting does not help."""
+    assert source.cursor is not None
+    writers, deadline = look(), time.monotonic() + PATIENCE.total_seconds()
+    newest = None if observed is None else Observation(end=observed, at=writers.now)
+    known = [*kept(storage, source), *([newest] if newest else [])]
+    lag = _lag(source.cursor, writers)
+    while newest and not _decided(newest, source.cursor, writers):
+        if lag > PATIENCE or time.monotonic() > deadline:
+            break
+        time.sleep(PAUSE_S)
+        writers = look()
+    return _bound(source.cursor, newest, known, writers)
+
+
+def _bound(cursor: Cursor, newest: Observation | None, known: Sequence[Observation], writers: Writers) -> Bound:
+    open_since = sorted(_pending(newest, cursor, writers), key=lambda writer: began(writer, cursor)) if newest else []
+    oldest = open_since[0] if open_since else None
+    return Bound(
+        grade="lag" if writers.unseen else "writers seen",
+        asked=newest and newest.end,
+        safe=max((one.end for one in known if _decided(one, cursor, writers)), default=None),
+        observed_at=newest and newest.at,
+        lag_s=_lag(cursor, writers).total_seconds(),
+        unseen=writers.unseen,
+        writer=oldest and oldest.session,
+        writer_since=oldest and oldest.since,
+        writer_too_old=oldest is not None and writers.now - oldest.since > cursor.longest_writer,
+    )
+
+
+def _decided(one: Observation, cursor: Cursor, writers: Writers) -> bool:
+    """Whether every transaction that may bear a number below its end has been committed or rolled back."""
+    return writers.now >= one.at + _lag(cursor, writers) and not _pending(one, cursor, writers)
+
+
+def _pending(one: Observation, cursor: Cursor, writers: Writers) -> list[Writer]:
+    """Who was, or may have been, in a transaction when it was made; a number may be taken `lag` before that begins."""
+    until = one.at + MARGIN + (cursor.lag or timedelta(0))
+    return [writer for writer in writers.in_flight if began(writer, cursor) <= until]
+
+
+def _lag(cursor: Cursor, writers: Writers) -> timedelta:
+    """How old an observation must be in any case."""
+    return cursor.lag if cursor.lag is not None else writers.usual_lag if writers.unseen else timedelta(0)
+
+
+def kept(storage: Storage, source: Source) -> list[Observation]:
+    """Observations of earlier runs. Where they are lost, or of another table or column, the next ones begin anew."""
+    path = _path(storage, source)
+    found = read_json(path) if path.exists() else {}
+    listed = found.get("observations", []) if found.get("of") == _of(source) else []
+    return [Observation.model_validate(one) for one in listed]
+
+
+def remember(storage: Storage, source: Source, bound: Bound) -> None:
+    """Keep what was observed for later runs, and of what is decided the last."""
+    if not isinstance(bound.asked, int) or bound.observed_at is None:
+        return
+    new = Observation(end=bound.asked, at=bound.observed_at)
+    known = [one for one in kept(storage, source) if bound.safe is None or one.end >= bound.safe]  # type: ignore[operator]
+    observations = [one.model_dump(mode="json") for one in [*(one for one in known if one != new), new][:MOST]]
+    write_json(_path(storage, source), {"of": _of(source), "observations": observations})
+
+
+def asked(
+    run: Run, mode: Mode, start: str | None, end: str | None, variables: checkpoint.Variables
+) -> tuple[int | None, int | None]:
+    """Where a window begins, and where it is asked to end; None for where the table does.
+
+    Raises:
+        ConfigurationError: a parameter makes no sense for numbers, or the checkpoint cannot be used.
+    """
+    source = run.source
+    if mode == "backfill":
+        raise _refused(source, "mode", mode, "full, range or incremental: no date tells which numbers to read")
+    if mode == "range":
+        low, high = (_number(source, name, text) for name, text in (("start", start), ("end", end)))
+        if low is not None and high is not None and low >= high:
+            raise _refused(source, "start", start, f"a number below the end, {high}")
+        return low, high
+    if mode == "full":
+        checkpoint.parse(source, variables)  # it will be moved: one that cannot be understood is refused now
+        return None, None
+    current = checkpoint.read(source, variables, run.storage)
+    return (None if current is None else int(written(current.bound))), None
+
+
+def _number(source: Source, name: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not re.fullmatch(r"-?\d{1,38}", str(text).strip(), re.ASCII):
+        raise _refused(source, name, text, "a whole number, since the cursor is one")
+    return int(text)
+
+
+def _refused(source: Source, name: str, value: object, allowed: str) -> ConfigurationError:
+    return ConfigurationError(f"source {source.source!r}: parameter {name}: {value!r}; allowed: {allowed}")
+
+
+def window(mode: Mode, start: int | None, end: int | None, bound: Bound) -> tuple[Window, bool]:
+    """The window in numbers, and whether there is something to read in it."""
+    safe = bound.safe if isinstance(bound.safe, int) else None
+    last = safe if end is None else end if safe is None else min(end, safe)
+    empty = last is None or (start is not None and last <= start)
+    reached = start or 0 if last is None else last if start is None else max(last, start)
+    return Window(mode=mode, start=start, end=reached, read_from=start), not empty
+
+
+def _path(storage: Storage, source: Source) -> Path:
+    return storage.folder("observations", source.source) / "numbers.json"
+
+
+def _of(source: Source) -> list[str | None]:
+    """What makes observations comparable."""
+    assert source.cursor is not None
+    return [source.conn_id, source.table or source.query, source.cursor.column]
