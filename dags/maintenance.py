@@ -69,5 +69,6 @@ with DAG(
             return {"dry_run": True, "totals": {}}
         return removal.delete(Storage.from_environment(), planned["list"], planned["sha256"], _who())
 
-    backup() >> check_audit()
-    delete(plan())
+    backed_up, planned = backup(), plan()
+    backed_up >> [check_audit(), planned]  # without a backup of today nothing is deleted
+    delete(planned)

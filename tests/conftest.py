@@ -22,6 +22,7 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 from tests import servers  # noqa: E402
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist looks for the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Two workers share the tests by file; those that start Airflow stay together and come first, as they take long."""
     items.sort(key=lambda item: "e2e" not in item.path.parts)

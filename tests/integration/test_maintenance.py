@@ -243,13 +243,18 @@ def test_backups_are_kept_by_days_and_months(tmp_path: Path) -> None:
         for hour in (0, 6):
             (storage.folder("backups") / f"{start + timedelta(days=number, hours=hour):%Y%m%dT%H%M%SZ}").mkdir()
     policy = Policy.model_validate({"backups": {"daily": 3, "monthly": 2}})
-    gone = {Path(entry.path).name for entry in backups.due(storage, policy)}
+    gone = {Path(entry.path).name for entry in backups.due(storage, policy, datetime.now(UTC))}
     assert sorted(set(backups.names(storage)) - gone) == [
         "20240229T100000Z",
         "20240328T100000Z",
         "20240329T100000Z",
         "20240330T100000Z",
     ]
+    assert not backups.due(storage, policy, start), "nothing younger than the longest run goes"
+    early = start + timedelta(days=4)  # the first of two on each of its days
+    gone = {Path(entry.path).name for entry in backups.due(storage, policy, early)}
+    assert {"20240102T040000Z", "20240102T100000Z"} <= gone
+    assert "20240103T100000Z" not in gone
 
 
 def test_commands(published: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,14 +64,14 @@ def verify(storage: Storage, name: str | None = None) -> dict[str, Any]:
     return {"backup": name or found[-1], **_check(storage.root / "backups" / plain_name(name or found[-1]))}
 
 
-def due(storage: Storage, policy: Policy) -> list[Entry]:
-    """Those that are neither the newest of one of the last days nor of one of the last months."""
-    found = names(storage)
+def due(storage: Storage, policy: Policy, now: datetime) -> list[Entry]:
+    """Those that are neither the newest of one of the last days nor of one of the last months, nor recent."""
+    found, recent = names(storage), f"{now - policy.longest_run:{STAMP}}"
     kept = set(found[-1:])
     for length, count in ((8, policy.backups.daily), (6, policy.backups.monthly)):
         newest = {name[:length]: name for name in found}
         kept |= {newest[period] for period in sorted(newest)[-count:]}
-    return [_entry(storage, name) for name in found if name not in kept]
+    return [_entry(storage, name) for name in found if name not in kept and name < recent]
 
 
 def _entry(storage: Storage, name: str) -> Entry:

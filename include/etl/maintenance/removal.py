@@ -64,7 +64,7 @@ def due(storage: Storage, policy: Policy, now: datetime) -> Listed:
     """What is due now. Changes nothing."""
     look = Look(storage, policy, now)
     refuse_unknown_hold(look)
-    entries, findings, busy = [*shared(look), *backups.due(storage, policy)], [], []
+    entries, findings, busy = [*shared(look), *backups.due(storage, policy, now)], [], []
     for source in known_sources(storage):
         try:
             with _alone(storage, source):
@@ -93,7 +93,7 @@ def delete(storage: Storage, name: str, digest: str, who: str = "") -> dict[str,
     look = Look(storage, policy, datetime.now(UTC))
     refuse_unknown_hold(look)
     audit.record(storage, "maintenance begun", "", who=who, list=name, sha256=digest)
-    still = [*shared(look), *backups.due(storage, policy)]
+    still = [*shared(look), *backups.due(storage, policy, look.now)]
     gone += [entry for entry in listed.entries if not entry.source and entry in still and _remove(storage, entry)]
     for source in sorted({entry.source for entry in listed.entries if entry.source}):
         wanted = [entry for entry in listed.entries if entry.source == source]

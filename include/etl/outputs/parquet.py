@@ -47,7 +47,7 @@ def _read(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
 
 def _write_groups(file: BinaryIO, schema: pa.Schema, groups: Iterator[pa.Table]) -> int:
     first = next(groups, schema.empty_table())
-    with _writer(file, first) as writer:
+    with open_writer(file, first) as writer:
         rows = _append(writer, first)
         del first  # or else it would stay in memory beside every other group, which is why there is no loop either
         return rows + sum(map(partial(_append, writer), groups))
@@ -74,9 +74,10 @@ def _row_groups(reader: pa.RecordBatchReader) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(group)
 
 
-def _writer(file: BinaryIO, sample: pa.Table) -> pq.ParquetWriter:
+def open_writer(file: BinaryIO | Path, sample: pa.Table) -> pq.ParquetWriter:
+    """A writer of such rows: a dictionary takes time, and space too, for a column whose values hardly ever come again."""
     repeating = [name for name in sample.column_names if _repeats(sample[name].slice(0, SAMPLE_ROWS))]
-    return pq.ParquetWriter(file, sample.schema, compression="zstd", use_dictionary=repeating)
+    return pq.ParquetWriter(file, sample.schema, compression="zstd", compression_level=1, use_dictionary=repeating)
 
 
 def _repeats(values: pa.ChunkedArray) -> bool:

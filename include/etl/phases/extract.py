@@ -20,6 +20,7 @@ from include.etl.engines.base import Engine, Query, Session, Stream
 from include.etl.errors import ConfigurationError, DataError, StorageError
 from include.etl.handover import Bounds, Extracted, Plan, Slice, Window
 from include.etl.names import published_names
+from include.etl.outputs.parquet import open_writer
 from include.etl.publication import schema, standing
 from include.etl.publication.files import check_partition
 from include.etl.query import build
@@ -140,7 +141,7 @@ def _write_part(
     """Write row groups into one file until it is large enough; returns the first row group of the next part."""
     rows, size, following = 0, 0, table
     try:
-        with pq.ParquetWriter(path, table.schema, compression="zstd", compression_level=1) as writer:
+        with open_writer(path, table) as writer:
             while following is not None and rows < PART_ROWS and size < PART_BYTES:
                 writer.write_table(following, row_group_size=max(following.num_rows, 1))
                 rows, size = rows + following.num_rows, size + following.nbytes
