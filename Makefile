@@ -25,7 +25,7 @@ clean: setup ## Remove what the demo has made: .airflow, demo/data, what its sou
 	@$(BIN)/python scripts/demo.py clean
 
 test: setup databases check ## Every check and every test
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 databases: ## Install PostgreSQL and MariaDB for the tests, where they are missing and it is allowed
 	@scripts/install_databases.sh

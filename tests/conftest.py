@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager, ExitStack
 
 import hypothesis
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 # A busy machine is no failure, and examples that failed belong into a test, not into a folder.
 hypothesis.settings.register_profile("tests", deadline=None, database=None)
@@ -22,13 +24,21 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 from tests import servers  # noqa: E402
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist looks for the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two workers share the tests by file; those that start Airflow stay together and come first, as they take long."""
+    """Tests that start Airflow come first, as they take long."""
     items.sort(key=lambda item: "e2e" not in item.path.parts)
-    for item in items:
-        group = "e2e" if "e2e" in item.path.parts else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+
+
+class ByFile(LoadScopeScheduling):
+    """A worker takes a whole file, so that its servers are started once; one takes all tests of the running Airflow."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", 1)[0]
+        return "tests/e2e" if file.startswith("tests/e2e/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
