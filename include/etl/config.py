@@ -32,8 +32,9 @@ class Cursor(Model):
 
     column: Column
     """Column of the query's result (not renamed yet) that holds a timestamp or a date, or a number."""
-    type: Literal["time", "number"] = "time"
-    """`number`: whole numbers that only grow, such as those of a sequence, identity or AUTO_INCREMENT column."""
+    type: Literal["time", "number", "rowversion"] = "time"
+    """`number`: whole numbers that only grow, such as those of a sequence, identity or AUTO_INCREMENT column.
+    `rowversion`: SQL Server's column of this type, which grows with every change of a row."""
     lookback: Duration = timedelta(0)
     """How far each incremental run reads back before its window, to catch rows that arrived late."""
     timezone: Zone = "UTC"
@@ -49,9 +50,16 @@ class Cursor(Model):
 
     @model_validator(mode="after")
     def _of_its_type(self) -> Cursor:
-        if self.type == "number" and self.lookback:
-            raise ValueError("`lookback` is for times; with `type: number` no row comes late")
+        if self.numbered and self.lookback:
+            raise ValueError(f"`lookback` is for times; with `type: {self.type}` no row comes late")
+        if self.type == "rowversion" and self.lag is not None:
+            raise ValueError("`lag` is for other types; with `type: rowversion` the server tells what is decided")
         return self
+
+    @property
+    def numbered(self) -> bool:
+        """Whether positions on the cursor are numbers."""
+        return self.type != "time"
 
 
 class Schedule(Model):

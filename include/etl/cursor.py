@@ -26,9 +26,10 @@ def bound(position: Position | None, column: pa.DataType, source: Source) -> Val
     if position is None:
         return None
     if isinstance(position, int):
-        if whole_numbers(column):
-            return position
-        raise _wrong(source, column, "whole numbers, with cursor.type: number")
+        if not whole_numbers(column):
+            raise _wrong(source, column, f"whole numbers, with cursor.type: {source.cursor.type}")
+        # A row version is compared as its eight bytes: as a number, no index would serve the comparison.
+        return position.to_bytes(8, "big") if source.cursor.type == "rowversion" else position
     moment = position
     local = moment.astimezone(ZoneInfo(source.cursor.timezone))
     if pa.types.is_date(column):

@@ -94,7 +94,7 @@ def retry_policy() -> ExceptionRetryPolicy:
 
 def _params(source: Source) -> dict[str, Param]:
     moment: dict[str, Any] = {"type": ["null", "string"], "pattern": _MOMENT}
-    numbered = source.cursor is not None and source.cursor.type == "number"
+    numbered = source.cursor is not None and source.cursor.numbered
     if numbered:
         moment["pattern"] = r"^-?[0-9]{1,38}$"
     zone = "A whole number" if numbered else f"ISO date or time, in {source.timezone} unless it names a zone"

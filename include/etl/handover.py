@@ -24,7 +24,7 @@ def _utc(value: datetime) -> datetime:
 
 Moment = Annotated[datetime, AfterValidator(_utc)]
 Position = Annotated[int, Field(strict=True)] | Moment
-"""A place on the cursor: a number where `cursor.type` is number, else a moment."""
+"""A place on the cursor: a moment, or a number where `cursor.type` is number or rowversion."""
 
 
 def written(position: Position) -> str:
@@ -95,7 +95,8 @@ class Bound(Handover):
             return "nothing holds it back"
         held = f"held back from {self.asked} to {'the beginning' if self.safe is None else self.safe}"
         if self.writer:
-            return f"{held} by {self.writer}, in a transaction since {self.writer_since}"
+            since = f", in a transaction since {self.writer_since}" if self.writer_since else ""
+            return f"{held} by {self.writer}{since}"
         return f"{held} by a lag of {self.lag_s:g} s" + (f": {self.unseen}" if self.unseen else "")
 
 

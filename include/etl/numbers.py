@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from include.etl import cursor
+from include.etl import cursor, row_versions
 from include.etl.config import Cursor, Source
 from include.etl.engines import open_source
 from include.etl.engines.base import Query, Writer, Writers
@@ -121,6 +121,27 @@ def remember(storage: Storage, source: Source, bound: Bound) -> None:
     write_json(_path(storage, source), {"of": _of(source), "observations": observations})
 
 
+def decide(
+    run: Run,
+    mode: Mode,
+    start: str | None,
+    end: str | None,
+    variables: checkpoint.Variables,
+    look: Callable[[], Writers],
+) -> tuple[Window, Bound, bool]:
+    """The window in numbers, what its end rests on, and whether there is something to read in it. Raises as `asked`."""
+    source = run.source
+    first, last = asked(run, mode, start, end, variables)
+    if source.cursor and source.cursor.type == "rowversion":
+        bound = row_versions.settle(source, look)
+        if mode == "incremental" and first is not None and isinstance(bound.asked, int) and first > bound.asked:
+            raise checkpoint.ahead(source, first, bound.asked)
+    else:
+        bound = settle(source, run.storage, observe(source), look)
+    found, something = window(mode, first, last, bound)
+    return found, bound, something
+
+
 def asked(
     run: Run, mode: Mode, start: str | None, end: str | None, variables: checkpoint.Variables
 ) -> tuple[int | None, int | None]:
@@ -149,6 +170,8 @@ def _number(source: Source, name: str, text: str | None) -> int | None:
         return None
     if not re.fullmatch(r"-?\d{1,38}", str(text).strip(), re.ASCII):
         raise _refused(source, name, text, "a whole number, since the cursor is one")
+    if source.cursor and source.cursor.type == "rowversion" and not 0 <= int(text) < 1 << 63:
+        raise _refused(source, name, text, f"a row version, from 0 to {(1 << 63) - 1}")
     return int(text)
 
 

@@ -132,7 +132,7 @@ def span(storage: Storage, source: Source, one: Quarantine) -> tuple[Position, P
         return None
     column, rows = quote(source.cursor.column), parquet([rows_file(storage, one)])
     with duck.session(source.memory_limit_mb, rows_file(storage, one).parent / ".scratch") as connection:
-        kind = "TIMESTAMP" if source.cursor.type == "time" else "HUGEINT"
+        kind = "HUGEINT" if source.cursor.numbered else "TIMESTAMP"
         limits = f"min({column})::{kind}, max({column})::{kind}, count(*) - count({column})"
         ((low, high, missing),) = connection.sql(f"SELECT {limits} FROM {rows}").fetchall()
     if missing:

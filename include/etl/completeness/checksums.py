@@ -53,7 +53,7 @@ FORMS: Mapping[str, Mapping[Kind, str]] = {
         ),
     },
     "tsql": {
-        "integer": "convert(varchar(50), sum(cast({0} as decimal(38, 0))))",
+        "integer": "convert(varchar(50), sum(cast(cast({0} as bigint) as decimal(38, 0))))",
         "decimal": "convert(varchar(50), sum({0}))",
         "date": "convert(varchar(50), sum(cast(datediff(day, '1970-01-01', {0}) as bigint)))",
         "microseconds": (

@@ -96,6 +96,15 @@ class Writers(NamedTuple):
     """How long transactions are taken to last where they cannot be seen."""
 
 
+class RowVersions(NamedTuple):
+    """Where SQL Server's counter of a database's changes stands."""
+
+    next: int
+    """The first number that has not been handed out."""
+    decided: int
+    """Everything that bears a smaller number has been committed."""
+
+
 OWN = "moh-etl"
 """What the label of every session of this system begins with."""
 
@@ -123,6 +132,10 @@ class Session(abc.ABC):
     def writers(self) -> Writers:
         """Who may still write. An engine that cannot tell says so."""
         return Writers(datetime.now(UTC), unseen="this engine cannot see them")
+
+    def row_versions(self, query: Query, column: str) -> RowVersions:  # noqa: ARG002 - for the engine that has them
+        """How far the row versions in this column of the query are decided; a ConfigurationError where it has none."""
+        raise ConfigurationError("cursor.type: 'rowversion': only SQL Server has such columns; allowed: time, number")
 
     @abc.abstractmethod
     def stream(self, query: Query) -> Stream:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from include.etl.engines.base import Consistency, Engine, Query, Session, Statistics, Stream, Writers
+from include.etl.engines.base import Consistency, Engine, Query, RowVersions, Session, Statistics, Stream, Writers
 from include.etl.engines.batches import OneStream, joined, make_schema, rows_at_once
 from include.etl.engines.binding import bind
 from include.etl.engines.deadline import Overdue, within
@@ -25,8 +25,16 @@ from include.etl.engines.mssql_connection import ENCRYPT, Server, server
 from include.etl.engines.mssql_errors import connecting, querying
 from include.etl.engines.mssql_reader import ArrowReader, DriverMissing, Reader, RowReader
 from include.etl.engines.mssql_sql import converted, describing, literal, quoted
-from include.etl.engines.mssql_types import Column, arrow_type, check_names, described, expression, fetch_width
-from include.etl.engines.mssql_writers import MARK, writers
+from include.etl.engines.mssql_types import (
+    Column,
+    arrow_type,
+    check_names,
+    check_row_version,
+    described,
+    expression,
+    fetch_width,
+)
+from include.etl.engines.mssql_writers import MARK, row_versions, writers
 from include.etl.errors import ConfigurationError, TransientError
 from include.etl.sql_guard import only_select
 
@@ -125,6 +133,11 @@ class MsSqlSession(Session):
         self._stream.refuse_second()
         self._resume()
         return writers(self._rows)
+
+    def row_versions(self, query: Query, column: str) -> RowVersions:
+        """How far the row versions in this column of the query are decided."""
+        check_row_version(self._describe(self._bind(query)), column, self.engine)
+        return row_versions(self._rows, self.engine)
 
     def stream(self, query: Query) -> Stream:
         """Rows as the client fetches them; the query starts with the first batch that is asked for."""

@@ -33,15 +33,18 @@ TYPES = {
     "binary": pa.binary(),
     "varbinary": pa.binary(),
     "image": pa.binary(),
-    "timestamp": pa.binary(),  # another name of rowversion
-    "rowversion": pa.binary(),
+    "timestamp": pa.int64(),  # another name of rowversion
+    "rowversion": pa.int64(),
 }
 TEXT = {"char", "varchar", "nchar", "nvarchar", "text", "ntext", "xml", "json", "sysname", "uniqueidentifier"}
 TEXT |= {"datetimeoffset", "sql_variant", "hierarchyid"}
+ROW_VERSIONS = {"timestamp", "rowversion"}
 LOBS = {"text", "ntext", "image", "xml", "json"}
 
-# What neither client fetches exactly, written as text by the server.
-AS_TEXT = {
+# What neither client fetches exactly, written as text by the server; and eight bytes that are a counter, as a number.
+AT_SERVER = {
+    "timestamp": "convert(bigint, {0})",
+    "rowversion": "convert(bigint, {0})",
     "datetimeoffset": "convert(varchar(34), {0}, 126)",
     "hierarchyid": "{0}.ToString()",
     "xml": "convert(nvarchar(max), {0})",
@@ -125,7 +128,7 @@ def expression(column: Column, rows: bool) -> str | None:
 
     `rows` is for the client that gives Python values; the other one gives Arrow.
     """
-    form = AS_TEXT.get(column.kind)
+    form = AT_SERVER.get(column.kind)
     if column.kind == "datetime2" and column.scale > MICROSECOND_DIGITS:
         form = DATETIME2_TEXT
     if rows:
@@ -138,6 +141,17 @@ def fetch_width(column: Column) -> int:
     if column.kind in LOBS or column.width < 0:
         return LOB_BYTES
     return max(column.width, BYTES_PER_VALUE)
+
+
+def check_row_version(columns: Sequence[Column], name: str, engine: Engine) -> None:
+    """Refuse a cursor that is not a column of type rowversion."""
+    found = {column.name: column.kind for column in columns}
+    if found.get(name) not in ROW_VERSIONS:
+        able = ", ".join(other for other, kind in found.items() if kind in ROW_VERSIONS)
+        is_ = f"is {found[name]}" if name in found else "is not in the result"
+        raise ConfigurationError(
+            f"{engine}: cursor.column: {name!r} {is_}; allowed with cursor.type: rowversion: {able or 'no column here'}"
+        )
 
 
 def check_names(names: Sequence[str], schema: pa.Schema, engine: Engine) -> None:

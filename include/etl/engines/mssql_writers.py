@@ -6,7 +6,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from include.etl.engines.base import Writer, Writers, identified
+from include.etl.engines.base import Engine, RowVersions, Writer, Writers, identified
+from include.etl.errors import ConfigurationError
 
 MARK = "0x6D6F682D65746C"
 """What a session of this system writes into its context (moh-etl): it rolls back whatever it does."""
@@ -29,6 +30,9 @@ and coalesce(s.session_id, 0) <> @@spid
 and not (s.session_id is not null and s.login_name = original_login()
 and coalesce(substring(s.context_info, 1, 7), 0x) = {MARK})"""
 
+ROW_VERSIONS = """select cast(@@dbts as bigint) + 1, cast(min_active_rowversion() as bigint),
+case when databasepropertyex(db_name(), 'Updateability') = 'READ_ONLY' then 1 else 0 end"""
+
 HIDDEN = (
     "the login may not see other sessions; grant it VIEW SERVER STATE (VIEW SERVER PERFORMANCE STATE from version 2022)"
 )
@@ -42,6 +46,14 @@ def writers(rows: Callable[[str], list[tuple[Any, ...]]]) -> Writers:
     if secondary or not permitted:
         return Writers(moment, unseen=SECONDARY if secondary else HIDDEN)
     return Writers(moment, [_writer(moment, *row) for row in rows(TRANSACTIONS)])
+
+
+def row_versions(rows: Callable[[str], list[tuple[Any, ...]]], engine: Engine) -> RowVersions:
+    """Where the counter of this database stands; on a replica nobody knows what the primary's writers hold."""
+    ((following, decided, secondary),) = rows(ROW_VERSIONS)
+    if secondary:
+        raise ConfigurationError(f"{engine}: cursor.type: 'rowversion': {SECONDARY}; read the primary")
+    return RowVersions(int(following), min(int(following), int(decided)))
 
 
 def _writer(now: datetime, number: int | None, login: str, host: str, program: str, age_s: int) -> Writer:

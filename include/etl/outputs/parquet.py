@@ -75,7 +75,7 @@ def _row_groups(reader: pa.RecordBatchReader) -> Iterator[pa.Table]:
 
 
 def open_writer(file: BinaryIO | Path, sample: pa.Table) -> pq.ParquetWriter:
-    """A writer of such rows: a dictionary takes time, and space too, for a column whose values hardly ever come again."""
+    """A writer of such rows. For a column whose values hardly come again, a dictionary would take time and space."""
     repeating = [name for name in sample.column_names if _repeats(sample[name].slice(0, SAMPLE_ROWS))]
     return pq.ParquetWriter(file, sample.schema, compression="zstd", compression_level=1, use_dictionary=repeating)
 

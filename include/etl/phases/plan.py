@@ -113,7 +113,7 @@ def decide(
     if parameters.release:
         parameters = _releasing(run, parameters)
     mode = choose_mode(run.source, parameters, trigger)
-    numbered = run.source.cursor is not None and run.source.cursor.type == "number"
+    numbered = run.source.cursor is not None and run.source.cursor.numbered
     if mode == "range" and not numbered:
         _range(run.source, parameters, trigger)  # what makes no sense is refused before the source is asked
     planned = partial(
@@ -130,9 +130,7 @@ def decide(
         assert look is not None
         if parameters.last_n_days is not None:
             raise _refused(run.source, "last_n_days", parameters.last_n_days, "nothing: the cursor is a number")
-        asked = numbers.asked(run, mode, parameters.start, parameters.end, variables)
-        bound = numbers.settle(run.source, run.storage, numbers.observe(run.source), look)
-        window, something = numbers.window(mode, *asked, bound)
+        window, bound, something = numbers.decide(run, mode, parameters.start, parameters.end, variables, look)
         return planned(window=window, bound=bound, slices=[Slice()] if something else [])
     writers = look() if look and run.source.cursor else None
     if writers and parameters.end is None:
@@ -217,7 +215,7 @@ def _incremental(source: Source, end: datetime, trigger: Trigger, current: check
     assert isinstance(current.bound, datetime)  # the checkpoint is of the cursor's kind
     start = min(current.bound, trigger.interval[0]) if trigger.interval and trigger.scheduled else current.bound
     if start > end:
-        raise checkpoint.ahead(source, current, end)
+        raise checkpoint.ahead(source, current.bound, end)
     assert source.cursor is not None
     return Window(mode="incremental", start=start, end=end, read_from=start - source.cursor.lookback)
 

@@ -89,8 +89,8 @@ def _check_keys(connection: duckdb.DuckDBPyConnection, source: Source, path: Pat
 def _without_duplicates(connection: duckdb.DuckDBPyConnection, source: Source, parts: Sequence[Path]) -> str:
     """A relation of the rows with one version per primary key: the latest by cursor, of equals the last one read.
 
-    Most keys come once, so only those that come again are compared. `max_by` skips NULLs, hence the coalesce: a key
-    whose versions have no cursor value must not vanish. A row whose key is NULL is no version of another one.
+    Most keys come once, so only those that come again are compared; of versions, one without cursor value is the
+    oldest. A row whose key is NULL is no version of another one.
     """
     if not source.primary_key:
         return parquet(parts)
@@ -102,7 +102,8 @@ def _without_duplicates(connection: duckdb.DuckDBPyConnection, source: Source, p
     if not count(connection, "repeated"):
         return parquet(parts)
     number = "((file_index::BIGINT << 40) + file_row_number)"
-    version = f"(coalesce({quote(source.cursor.column)}, '-infinity'), {number})" if source.cursor else number
+    cursor = source.cursor and quote(source.cursor.column)
+    version = f"({cursor} IS NOT NULL, {cursor}, {number})" if cursor else number
     numbered = parquet(parts, numbered=True)
     connection.execute(
         f"CREATE TEMP TABLE latest AS SELECT {keys}, max_by({number}, {version}) AS _number "

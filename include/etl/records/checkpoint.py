@@ -139,7 +139,7 @@ def understood(source: Source, text: str) -> Checkpoint:
         issue = next(one for one in reversed(found) if one["loc"][:1] == found[0]["loc"][:1])  # the last kind tried
         place = str(issue["loc"][0]) if issue["loc"] else "the whole value"
         raise CheckpointError(f"{_cannot(key)}: {place}: {issue['msg']}. {_remedy(source)}") from None
-    numbered = source.cursor is not None and source.cursor.type == "number"
+    numbered = source.cursor is not None and source.cursor.numbered
     if isinstance(checkpoint.bound, int) != numbered:
         allowed = "a number such as 4711" if numbered else "a moment such as 2024-03-09T18:00:00Z"
         raise CheckpointError(f"{_cannot(key)}: bound: {allowed}, as cursor.type says. {_remedy(source)}")
@@ -208,9 +208,9 @@ def _remedy(source: Source) -> str:
     )
 
 
-def ahead(source: Source, current: Checkpoint, end: datetime) -> CheckpointError:
+def ahead(source: Source, bound: Position, end: Position) -> CheckpointError:
     """The error for a checkpoint that lies after the end of what a run may read."""
     return CheckpointError(
-        f"{_cannot(variable_key(source.source))}: bound {written(current.bound)} lies after {end.isoformat()}, "
+        f"{_cannot(variable_key(source.source))}: bound {written(bound)} lies after {written(end)}, "
         f"the end of this run's window. {_remedy(source)}"
     )

@@ -27,6 +27,8 @@ from include.etl.sources import load_source
 from include.etl.storage import Storage, make_folder, remove_folder
 
 DAY = timedelta(days=1)
+NUMBERS = 10_000
+"""How many numbers of a cursor a drill reads where no day can be told."""
 INCLUDE_FOLDER = "ETL_INCLUDE"
 _FOLDERS = ("sources", "sql", "expectations")
 
@@ -112,10 +114,12 @@ def _one(
 
 
 def _read_one_day(source: Source, variables: Variables, data: Storage, stamp: str) -> int:
-    """The day before the backup's checkpoint; a source without cursor can only be read as a whole."""
+    """The day, or the numbers, before the backup's checkpoint; a source with neither can only be read as a whole."""
     reason, kept = "recovery drill", checkpoint.parse(source, variables)
-    if source.cursor is None:
+    if source.cursor is None or (kept is None and source.cursor.numbered):
         asked = Parameters("full", reason=reason)
+    elif kept is not None and isinstance(kept.bound, int):
+        asked = Parameters("range", str(max(kept.bound - NUMBERS, 0)), str(kept.bound), reason=reason)
     elif kept is not None and isinstance(kept.bound, datetime):
         asked = Parameters("range", (kept.bound - DAY).isoformat(), kept.bound.isoformat(), reason=reason)
     else:

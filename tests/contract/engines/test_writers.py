@@ -16,6 +16,7 @@ import pytest
 
 from include.etl.engines import engine_class
 from include.etl.engines.base import Query, Writers
+from include.etl.errors import ConfigurationError
 from tests.contract.engines.lab import CONN_ID, Lab
 
 SECOND = timedelta(seconds=1)
@@ -186,6 +187,33 @@ def set_zone(lab: Lab, zone: str) -> None:
     lab.execute("select pg_reload_conf()")
     while lab.execute("show timezone")[0][0] != zone:
         time.sleep(0.01)
+
+
+def test_row_versions_are_decided_up_to_the_first_in_flight(server_lab: Lab) -> None:
+    if server_lab.database != "mssql":
+        with server_lab.engine().session() as session, pytest.raises(ConfigurationError, match="only SQL Server"):
+            session.row_versions(Query("select 1 as v"), "v")
+        return
+    assert server_lab.server
+    query = Query("select a, v from moving")
+    server_lab.execute("drop table if exists moving")
+    server_lab.execute("create table moving (a int primary key, v rowversion)")
+    server_lab.execute("insert into moving (a) values (1)")
+    with contextlib.closing(server_lab.server.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute("begin transaction")
+        cursor.execute("insert into moving (a) values (2)")
+        server_lab.execute("insert into moving (a) values (3)")
+        with server_lab.engine().session() as session:
+            held = session.row_versions(query, "v")
+        cursor.execute("commit transaction")
+        with server_lab.engine().session() as session:
+            free = session.row_versions(query, "v")
+    versions = dict(zip(*server_lab.read("select a, v from moving order by a").to_pydict().values(), strict=True))
+    assert versions[1] < held.decided <= versions[2] < versions[3] < held.next
+    assert free.decided == free.next > versions[3]
+    # What is compared as bytes is what was read as a number.
+    found = server_lab.read("select a from moving where v >= :start", start=versions[2].to_bytes(8, "big"))
+    assert sorted(found["a"].to_pylist()) == [2, 3]
 
 
 def test_sqlite_says_that_it_cannot_tell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ TYPES = [
     ("binary(8)", 8, 0, 0, pa.binary(), False, False),
     ("varbinary(max)", -1, 0, 0, pa.binary(), False, False),
     ("image", 16, 0, 0, pa.binary(), False, False),
-    ("timestamp", 8, 0, 0, pa.binary(), False, False),
+    ("timestamp", 8, 0, 0, pa.int64(), True, True),
 ]
 
 

@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 import sqlglot
 
+from include.etl import cursor
 from include.etl.engines import mssql_writers, mysql_writers, oracle_writers
+from include.etl.engines.base import Query, RowVersions
 from include.etl.engines.mssql import MsSqlEngine
 from include.etl.engines.oracle import OracleEngine
 from include.etl.errors import ConfigurationError
 from tests.unit.engines.mssql_doubles import FakeServer
 from tests.unit.engines.test_oracle import opened, oracle_error
+from tests.unit.etl.test_plan import source
 
 NOW = datetime(2024, 3, 10, 4, 30)
 UTC_NOW = NOW.replace(tzinfo=UTC)
@@ -28,6 +31,7 @@ HOUR = timedelta(hours=1)
     [
         ("tsql", mssql_writers.NOW),
         ("tsql", mssql_writers.TRANSACTIONS),
+        ("tsql", mssql_writers.ROW_VERSIONS),
         ("oracle", oracle_writers.NOW),
         ("oracle", oracle_writers.TRANSACTIONS),
         ("mysql", mysql_writers.TRANSACTIONS),
@@ -37,6 +41,30 @@ HOUR = timedelta(hours=1)
 def test_the_sql_is_one_select_of_its_dialect(dialect: str, sql: str) -> None:
     (statement,) = sqlglot.parse(sql, dialect=dialect)
     assert isinstance(statement, sqlglot.exp.Select)
+
+
+def test_sql_server_says_how_far_row_versions_are_decided(sql_server: FakeServer) -> None:
+    sql_server.described = [("id", "int", 4, 10, 0), ("v", "timestamp", 8, 0, 0)]
+    sql_server.answers["min_active_rowversion"] = [(2010, 2003, 0)]
+    with MsSqlEngine("clinic").session() as session:
+        assert session.row_versions(Query("select id, v from t"), "v") == RowVersions(2010, 2003)
+        with pytest.raises(ConfigurationError, match=r"cursor.column: 'id' is int; allowed .* rowversion: v$"):
+            session.row_versions(Query("select id, v from t"), "id")
+        sql_server.answers["min_active_rowversion"] = [(2010, 2010, 1)]
+        with pytest.raises(ConfigurationError, match="writers are on the primary"):
+            session.row_versions(Query("select id, v from t"), "v")
+
+
+def test_sql_server_compares_row_versions_as_bytes_and_reads_them_as_numbers(sql_server: FakeServer) -> None:
+    """A number in the comparison would keep SQL Server from using the column's index."""
+    sql_server.described = [("v", "timestamp", 8, 0, 0)]
+    one = source(cursor={"column": "v", "type": "rowversion"})
+    with MsSqlEngine("clinic").session() as session:
+        version = cursor.bound(2003, session.schema(Query("select v from t")).field("v").type, one)
+        list(session.stream(Query("select v from t where v >= :start", {"start": version})).batches)
+    (sent,) = [sql for sql in sql_server.sent if sql.startswith("/*")]
+    assert "convert(bigint, _q.[v]) as [v]" in sent
+    assert "where v >= 0x00000000000007d3" in sent
 
 
 @pytest.fixture

@@ -123,6 +123,10 @@ def test_column_of_no_whole_numbers_is_refused(kind: pa.DataType) -> None:
         cursor.bound(5, kind, numbered())
 
 
-def test_lookback_is_refused() -> None:
-    with pytest.raises(ValueError, match="lookback"):
-        Cursor.model_validate({"column": "id", "type": "number", "lookback": "1h"})
+@pytest.mark.parametrize(
+    ("type_", "more"),
+    [("number", {"lookback": "1h"}), ("rowversion", {"lookback": "1h"}), ("rowversion", {"lag": "1m"})],
+)
+def test_what_numbers_do_not_need_is_refused(type_: str, more: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=next(iter(more))):
+        Cursor.model_validate({"column": "id", "type": type_, **more})
