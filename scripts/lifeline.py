@@ -55,7 +55,9 @@ class Lifeline:
         assert self._guard.stdin is not None
         self._guard.stdin.close()
         self._guard.wait()
-        _ = [process.poll() for process in self.processes.values()]  # dead by now; not asked they would stay zombies
+        for process in self.processes.values():
+            process.kill()  # its first thread is gone by now; others may not be yet
+            process.wait()  # or it would stay a zombie
 
 
 def members(sessions: set[int]) -> list[int]:
