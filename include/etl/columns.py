@@ -16,7 +16,12 @@ def converted(source: Source, column: str, kind: str) -> str:
     value = quote(column)
     if column in source.transform.types:
         return f"CAST({value} AS {declared_type(source, column)})"
-    return f"trim({value}, {_WHITE_SPACE})" if kind == "VARCHAR" and source.transform.trim else value
+    return _trimmed(value) if kind == "VARCHAR" and source.transform.trim else value
+
+
+def _trimmed(value: str) -> str:
+    """Trimming takes longer than a look at the first and the last character; all white space is below '!'."""
+    return f"CASE WHEN {value} < '!' OR {value}[-1] < '!' THEN trim({value}, {_WHITE_SPACE}) ELSE {value} END"
 
 
 def declared_type(source: Source, column: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,13 +16,13 @@ from include.etl.outputs.base import Output
 from include.etl.outputs.files import bounded, check_columns, new_file, reading
 
 ROW_GROUP_ROWS = 131_072
-ROW_GROUP_BYTES = 64 << 20  # of Arrow memory: row groups of long texts would otherwise fill writer and reader
+ROW_GROUP_BYTES = 32 << 20  # of Arrow memory: row groups of long texts would otherwise fill writer and reader
 SAMPLE_ROWS = 10_000
 READ_ROWS = 10_000
 
 
 class ParquetOutput(Output):
-    """A row group holds at most 131,072 rows and 64 MiB, so that writing and reading need little memory."""
+    """A row group holds at most 131,072 rows and 32 MiB, so that writing and reading need little memory."""
 
     extension = "parquet"
     partition_column_in_file = False
@@ -31,7 +31,7 @@ class ParquetOutput(Output):
         """See `Output.write`; the first row group decides which columns repeat themselves enough for a dictionary."""
         _check_types(reader.schema)
         with new_file(path) as file:
-            return _write_groups(file, reader.schema, _row_groups(reader))
+            return write_groups(file, reader.schema, _row_groups(reader))
 
     def read(self, path: Path, schema: pa.Schema) -> pa.RecordBatchReader:
         """See `Output.read`."""
@@ -39,23 +39,27 @@ class ParquetOutput(Output):
 
 
 def _read(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    with reading(path), pq.ParquetFile(path) as file:
-        check_columns(path, file.schema_arrow.names, schema)
-        for batch in file.iter_batches(READ_ROWS):
+    with reading(path):
+        check_columns(path, pq.read_schema(path).names, schema)
+        for batch in stream(path, READ_ROWS):
             yield batch.cast(schema)  # Parquet has no seconds: they come back as milliseconds
 
 
-def _write_groups(file: BinaryIO, schema: pa.Schema, groups: Iterator[pa.Table]) -> int:
-    first = next(groups, schema.empty_table())
-    with open_writer(file, first) as writer:
-        rows = _append(writer, first)
-        del first  # or else it would stay in memory beside every other group, which is why there is no loop either
-        return rows + sum(map(partial(_append, writer), groups))
+def stream(path: Path, rows: int) -> Iterator[pa.RecordBatch]:
+    """A file's batches of that many rows; what was read is let go, which pyarrow by itself does at the very end."""
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        yield from file.iter_batches(rows)
 
 
-def _append(writer: pq.ParquetWriter, group: pa.Table) -> int:
-    writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
-    rows: int = group.num_rows
+def write_groups(file: BinaryIO, schema: pa.Schema, groups: Iterator[pa.Table]) -> int:
+    """Write tables that are one row group each, one while the next is made; returns the number of rows."""
+    group, rows = next(groups, schema.empty_table()), 0
+    with open_writer(file, group) as writer, ThreadPoolExecutor(1) as thread:
+        while group is not None:
+            written = thread.submit(writer.write_table, group, row_group_size=ROW_GROUP_ROWS)
+            rows += group.num_rows
+            group = next(groups, None)
+            written.result()
     return rows
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -138,18 +140,28 @@ def _write_parts(folder: Path, stream: Stream, progress: Callable[[int], None]) 
 def _write_part(
     path: Path, table: pa.Table, rest: Iterator[pa.Table], progress: Callable[[int], None]
 ) -> pa.Table | None:
-    """Write row groups into one file until it is large enough; returns the first row group of the next part."""
+    """Write row groups into one file until it is large enough; returns the first row group of the next part.
+
+    One is written while the next is read, since the database sends as fast as it is read.
+    """
     rows, size, following = 0, 0, table
+    with _disk_errors(path), open_writer(path, table) as writer, ThreadPoolExecutor(1) as thread:
+        while following is not None and rows < PART_ROWS and size < PART_BYTES:
+            group = following
+            written = thread.submit(writer.write_table, group, row_group_size=max(group.num_rows, 1))
+            rows, size = rows + group.num_rows, size + group.nbytes
+            following = next(rest, None)
+            written.result()
+            progress(group.num_rows)
+    return following
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
     try:
-        with open_writer(path, table) as writer:
-            while following is not None and rows < PART_ROWS and size < PART_BYTES:
-                writer.write_table(following, row_group_size=max(following.num_rows, 1))
-                rows, size = rows + following.num_rows, size + following.nbytes
-                progress(following.num_rows)
-                following = next(rest, None)
+        yield
     except OSError as error:
         raise StorageError(f"file {path}: {error.strerror or error}") from error
-    return following
 
 
 def _row_groups(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:

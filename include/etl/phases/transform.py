@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 import pyarrow.parquet as pq
 
-from include.etl import duck, quarantine
+from include.etl import duck, quarantine, ranges, sorted_file
 from include.etl.columns import converted, declared_type, no_such_type
 from include.etl.completeness import extraction as completeness
 from include.etl.completeness.transformation import check_kept
@@ -38,10 +38,13 @@ def transform(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Transform
             unique, surplus = count(connection, rows), _surplus(connection, run.source)
             for number, step in enumerate(run.source.transform.steps):
                 rows = apply_step(connection, step, rows, folder / f".step-{number}.parquet")
-            path = _write(connection, run, plan, rows, folder, min(slice_.extracted_at for slice_ in extracted))
+            parts = raw if rows == parquet(raw) else []
+            first_read = min(slice_.extracted_at for slice_ in extracted)
+            path = _write(connection, run, plan, rows, parts, folder, first_read)
             published = count(connection, parquet([path]))
             check_kept(run.source, read=read - quarantined, surplus=surplus, unique=unique, written=published)
-            _check_keys(connection, run.source, path)
+            if not _keys_as_read(connection, run.source, raw):
+                _check_keys(connection, run.source, path)
         counter.rows, counter.bytes = read, path.stat().st_size
         removed = {"quarantined": quarantined, "older version or duplicate": read - quarantined - unique}
         removed |= {"own transformation": unique - published}
@@ -66,6 +69,18 @@ def _check_parts(source: Source, parts: Sequence[Path]) -> None:
             f"source {source.source!r}: the columns changed while the source was read: its slices do not have the "
             "same ones. Nothing was published; clear the run, so that all of it is read again"
         )
+
+
+def _kinds(connection: duckdb.DuckDBPyConnection, rows: str) -> dict[str, str]:
+    """Columns and their types in DuckDB."""
+    return {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE SELECT * FROM {rows}").fetchall()}
+
+
+def _keys_as_read(connection: duckdb.DuckDBPyConnection, source: Source, raw: Sequence[Path]) -> bool:
+    """Whether keys are published as they were read, so that different ones stay different."""
+    kinds = _kinds(connection, parquet(raw))
+    same = (converted(source, column, kinds[column]) == quote(column) for column in source.primary_key)
+    return not source.transform.steps and all(same)
 
 
 def _check_keys(connection: duckdb.DuckDBPyConnection, source: Source, path: Path) -> None:
@@ -124,32 +139,47 @@ def _surplus(connection: duckdb.DuckDBPyConnection, source: Source) -> int:
 
 
 def _write(
-    connection: duckdb.DuckDBPyConnection, run: Run, plan: Plan, rows: str, folder: Path, extracted_at: datetime
+    connection: duckdb.DuckDBPyConnection,
+    run: Run,
+    plan: Plan,
+    rows: str,
+    parts: Sequence[Path],
+    folder: Path,
+    extracted_at: datetime,
 ) -> Path:
-    """Write the published columns, and the metadata columns, into one sorted Parquet file."""
+    """Write the published columns, and the metadata columns, into one sorted Parquet file.
+
+    `parts`: the files, where the rows are all that lies in them.
+    """
     source, staged, final = run.source, folder / ".part-00000.tmp", folder / "part-00000.parquet"
-    columns = connection.execute(f"DESCRIBE SELECT * FROM {rows}").fetchall()
-    names = published_names(source, [column[0] for column in columns])
-    selected = [f"{converted(source, column[0], column[1])} AS {quote(names[column[0]])}" for column in columns]
-    window = plan.window
-    metadata = (source.source, plan.run_id, extracted_at, window.start, window.end)
-    position = "BIGINT" if isinstance(window.end, int) else "TIMESTAMPTZ"
-    kinds = ("VARCHAR", "VARCHAR", "TIMESTAMPTZ", position, position)
-    for name, value, kind in zip(METADATA, metadata, kinds, strict=True):
-        selected.append(f"{_literal(value)}::{kind} AS {quote(name)}")
-    if source.deletes == "mark":
-        selected.append(f"NULL::TIMESTAMPTZ AS {DELETED_AT}")
+    columns = _kinds(connection, rows)
+    names = published_names(source, list(columns))
+    values = {column: converted(source, column, kind) for column, kind in columns.items()}
+    selected = [f"{value} AS {quote(names[column])}" for column, value in values.items()]
     order = [source.output.partition_by, *(names.get(key) for key in source.primary_key)]
-    sorting = ", ".join(quote(name) for name in order if name in names.values() and name)
-    query = f"SELECT {', '.join(selected)} FROM {rows}" + (f" ORDER BY {sorting}" if sorting else "")
-    options = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880"
+    sorting = [name for name in order if name in names.values() and name]
+    leading = next((column for column in columns if [names[column]] == sorting[:1]), None)
+    cut = leading and values[leading] == quote(leading)  # its order is that of the files' statistics
+    cuts = ranges.conditions(parts, leading, columns[leading], quote(sorting[0])) if leading and cut else []
+    query = f"SELECT {', '.join([*selected, *_metadata(source, plan, extracted_at)])} FROM {rows}"
     try:
-        connection.execute(f"COPY ({query}) TO {text(str(staged))} ({options})")
+        sorted_file.write(connection, query, list(map(quote, sorting)), cuts, staged)
     except duckdb.ConversionException:
         raise _not_convertible(connection, source, rows) from None
     seal(staged)
     publish(staged, final)
     return final
+
+
+def _metadata(source: Source, plan: Plan, extracted_at: datetime) -> list[str]:
+    """The columns that are added, as expressions."""
+    window = plan.window
+    values = (source.source, plan.run_id, extracted_at, window.start, window.end)
+    position = "BIGINT" if isinstance(window.end, int) else "TIMESTAMPTZ"
+    kinds = ("VARCHAR", "VARCHAR", "TIMESTAMPTZ", position, position)
+    named = zip(METADATA, values, kinds, strict=True)
+    found = [f"{_literal(value)}::{kind} AS {quote(name)}" for name, value, kind in named]
+    return [*found, f"NULL::TIMESTAMPTZ AS {DELETED_AT}"] if source.deletes == "mark" else found
 
 
 def _not_convertible(connection: duckdb.DuckDBPyConnection, source: Source, rows: str) -> DataError:
