@@ -52,9 +52,9 @@ _LOCKING_HINTS = {
 }  # fmt: skip
 _STATEMENTS = {
     "ALTER", "BACKUP", "BEGIN", "CHECKPOINT", "CLOSE", "COMMIT", "CREATE", "DBCC", "DEALLOCATE", "DELETE", "DENY",
-    "DROP", "DUMP", "EXEC", "EXECUTE", "GRANT", "HOLDLOCK", "INSERT", "KILL", "LOAD", "MERGE", "OPEN", "PRINT",
-    "RAISERROR", "READTEXT", "RECONFIGURE", "RESTORE", "RETURN", "REVERT", "REVOKE", "ROLLBACK", "SAVE", "SET",
-    "SHUTDOWN", "TRUNCATE", "UPDATE", "UPDATETEXT", "USE", "WAITFOR", "WRITETEXT",
+    "DISK", "DROP", "DUMP", "EXEC", "EXECUTE", "GRANT", "HOLDLOCK", "INSERT", "KILL", "LOAD", "MERGE", "OPEN",
+    "PRINT", "RAISERROR", "READTEXT", "RECONFIGURE", "RESTORE", "RETURN", "REVERT", "REVOKE", "ROLLBACK", "SAVE",
+    "SET", "SETUSER", "SHUTDOWN", "TRUNCATE", "UPDATE", "UPDATETEXT", "USE", "WAITFOR", "WRITETEXT",
 }  # fmt: skip
 """Words that SQL Server takes for the next statement, without a semicolon, where sqlglot sees an alias."""
 _UNREADABLE = {

@@ -118,6 +118,7 @@ REFUSED = {
         "SELECT * FROM [linked].[db].[dbo].[f](1) AS x",
         "SELECT 1 CHECKPOINT",
         "SELECT * FROM t SHUTDOWN",
+        "SELECT 1 SETUSER",
         "SELECT * FROM t AS a CROSS JOIN u Revert",
         'SELECT * FROM t EXEC ("p")',
     ],
