@@ -1,4 +1,4 @@
-"""Looks every quarter of an hour whether the data of all sources is as fresh as their schedules promise."""
+"""Looks every quarter of an hour whether the data of all sources is as fresh as their schedules promise, and whole."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from airflow.sdk import DAG, task
 
 with DAG(
     dag_id="freshness",
-    description="Tells of sources whose data is late, also when their runs never start.",
-    doc_md="Alerts of late data: `docs/alerts.md`. Keep this DAG unpaused.",
+    description="Tells of sources whose data is late, also when their runs never start; finishes stopped publications.",
+    doc_md="Alerts of late data: `docs/alerts.md`. Stopped publications: `docs/recover.md`. Keep this DAG unpaused.",
     schedule="*/15 * * * *",
     start_date=datetime(2024, 1, 1),  # noqa: DTZ001 - Airflow takes it as UTC
     catchup=False,
@@ -26,4 +26,13 @@ with DAG(
 
         return check_all()
 
+    @task
+    def finish_publications() -> list[str]:
+        """The sources whose publication was stopped in the middle, and is finished now."""
+        from include.etl.publication.unfinished import finish_all
+        from include.etl.storage import Storage
+
+        return finish_all(Storage.from_environment())
+
     check()
+    finish_publications()

@@ -15,6 +15,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from include.etl.errors import ConfigurationError
+from include.etl.sql_text import unlike_the_server
 
 _FORBIDDEN = (
     exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Create, exp.Drop, exp.Alter, exp.Command, exp.Copy, exp.Set,
@@ -22,21 +23,40 @@ _FORBIDDEN = (
 )  # fmt: skip
 _WORDS = {exp.Lock: "FOR UPDATE or another row lock", exp.NextValueFor: "NEXT VALUE FOR, which changes a sequence"}
 _FUNCTIONS = {
-    "postgres": r"pg_(read|ls|stat|write|file|log|logical|create|drop|switch|promote|wal|backup|start|stop)_\w+"
-    r"|pg_(terminate|cancel)_backend|pg_(reload_conf|rotate_logfile|notify|promote)|pg_sleep\w*"
-    r"|pg_(try_)?advisory_\w+|lo_\w+|loread|lowrite|dblink\w*|setval|nextval|set_config|(query|cursor)_to_xml\w*",
+    "postgres": r"pg_(read|ls|stat|write|file|log|logical|create|copy|drop|switch|promote|wal|backup|start|stop)_\w+"
+    r"|pg_(replication|sync|restore|clear)_\w+|pg_(terminate|cancel)_backend|pg_(reload_conf|rotate_logfile\w*|notify)"
+    r"|pg_(promote|export_snapshot|import_system_collations|nextoid|prewarm|truncate_visibility_map)|pg_sleep\w*"
+    r"|pg_buffercache_(evict|mark)\w*|pg_get_process_memory_contexts|autoprewarm_\w+|binary_upgrade_\w+"
+    r"|pg_(try_)?advisory_\w+|lo_\w+|loread|lowrite|dblink\w*|postgres_fdw_disconnect\w*|setval|nextval|set_config"
+    r"|(query|cursor)_to_xml\w*|ts_stat|ts_rewrite|crosstab\w*|connectby|xpath_table|http(_\w+)?"
+    r"|gin_clean_pending_list|brin_(summarize|desummarize)_\w+|heap_force_\w+|bt_index_\w+"
+    r"|txid_current|pg_current_xact_id",
     "mysql": r"load_file|sleep|benchmark|get_lock|release_(all_)?locks?|(master|source)_(pos|gtid)_wait"
-    r"|wait_for_executed_gtid_set|nextval|setval|sys_(exec|eval|get|set)",
+    r"|wait_(for_executed_gtid_set|until_sql_thread_after_gtids)|wsrep_sync_wait_upto_gtid|nextval|setval"
+    r"|sys_(exec|eval|get|set)|spider_\w+|service_(get|release)_\w*locks|asynchronous_connection_failover_\w+"
+    r"|group_replication_\w+|version_tokens_\w+|keyring_key_\w+|audit_(log|api)_\w+|mysql_firewall_\w+"
+    r"|set_firewall_(mode|group_mode)|firewall_group_(de)?enlist|read_firewall_\w+|load_rewrite_rules"
+    r"|gen_dictionary_(load|drop)|masking_dictionar\w+|flush_rewrite_cache|set_var",
     "tsql": r"openrowset|openquery|opendatasource|xp_\w+|sp_\w+|fn_xe_file_target_read_file|fn_get_audit_file"
-    r"|fn_trace_gettable|fn_dump_dblog",
-    "oracle": r"httpuritype|dburitype|xdburitype|bfilename",
-    "sqlite": r"load_extension|writefile|readfile|edit|fsdir",
+    r"|fn_trace_gettable|fn_\w*dblog\w*|dm_os_(file_exists|enumerate_filesystem)",
+    "oracle": r"httpuritype|dburitype|xdburitype|bfilename|sys_dburigen",
+    "sqlite": r"load_extension|writefile|readfile|edit|fsdir|lsdir|zipfile|fts3_tokenizer",
 }
 """Functions that write, lock, wait, or reach files and other servers."""
-_PACKAGES = r"dbms_\w+|utl_\w+|owa\w*|apex_\w+|htp|htf"
+_PACKAGES = r"dbms_\w+|utl_\w+|owa\w*|apex_\w+|ctx_\w+|drithsx|urifactory|wpg_docload|htp|htf"
 _HARMLESS = r"utl_raw|utl_i18n|utl_match|dbms_rowid"
 _HARMLESS_CALLS = {("dbms_lob", name) for name in ("substr", "getlength", "instr", "compare")}
-_LOCKING_HINTS = {"UPDLOCK", "XLOCK", "TABLOCK", "TABLOCKX", "HOLDLOCK", "SERIALIZABLE"}
+_LOCKING_HINTS = {
+    "UPDLOCK", "XLOCK", "TABLOCK", "TABLOCKX", "HOLDLOCK", "SERIALIZABLE", "REPEATABLEREAD", "PAGLOCK", "ROWLOCK",
+    "READCOMMITTEDLOCK",
+}  # fmt: skip
+_STATEMENTS = {
+    "ALTER", "BACKUP", "BEGIN", "CHECKPOINT", "CLOSE", "COMMIT", "CREATE", "DBCC", "DEALLOCATE", "DELETE", "DENY",
+    "DISK", "DROP", "DUMP", "EXEC", "EXECUTE", "GRANT", "HOLDLOCK", "INSERT", "KILL", "LOAD", "MERGE", "OPEN",
+    "PRINT", "RAISERROR", "READTEXT", "RECONFIGURE", "RESTORE", "RETURN", "REVERT", "REVOKE", "ROLLBACK", "SAVE",
+    "SET", "SETUSER", "SHUTDOWN", "TRUNCATE", "UPDATE", "UPDATETEXT", "USE", "WAITFOR", "WRITETEXT",
+}  # fmt: skip
+"""Words that SQL Server takes for the next statement, without a semicolon, where sqlglot sees an alias."""
 _UNREADABLE = {
     r"\binto\s+(outfile|dumpfile)\b": "INTO OUTFILE or DUMPFILE, which writes a file",
     r"\block\s+in\s+share\s+mode\b": "LOCK IN SHARE MODE or another row lock",
@@ -46,7 +66,6 @@ _UNREADABLE = {
     r"\bwith\s+(function|procedure)\b": "code of its own in WITH",
 }
 _QUOTED = re.compile(r"""'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*"|`[^`]*`""", re.DOTALL)
-_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 
 
 def only_select(sql: str, dialect: str, where: str) -> None:
@@ -55,9 +74,9 @@ def only_select(sql: str, dialect: str, where: str) -> None:
     Raises:
         ConfigurationError: says what was found, and `where` it stands.
     """
-    bare = _QUOTED.sub("''", sql)
-    _check_comments(bare, dialect, where)
-    statements = _parsed(sql, bare, dialect, where)
+    statements = _parsed(sql, dialect, where)
+    for difference in unlike_the_server(sql, dialect):
+        raise ConfigurationError(f"{where}: {difference}")
     if len(statements) != 1:
         raise ConfigurationError(f"{where}: {len(statements)} statements; allowed: one SELECT")
     if not isinstance(statements[0], exp.Query):
@@ -66,23 +85,14 @@ def only_select(sql: str, dialect: str, where: str) -> None:
         raise ConfigurationError(f"{where}: the SELECT contains {what}; allowed: reading only")
 
 
-def _check_comments(bare: str, dialect: str, where: str) -> None:
-    """Refuse comments that a server reads otherwise than sqlglot does."""
-    if dialect == "mysql" and re.search(r"/\*[Mm]?!", bare):
-        raise ConfigurationError(f"{where}: a comment that MySQL executes (/*! ... */); allowed: plain comments")
-    if dialect == "mysql" and re.search(r"--(?=[^\s\x00-\x1f])", _COMMENT.sub("", bare)):
-        raise ConfigurationError(f"{where}: -- without a space after it, which is no comment to MySQL; add a space")
-    if any("/*" in comment[2:] for comment in _COMMENT.findall(bare)):
-        raise ConfigurationError(f"{where}: a comment within a comment; allowed: plain comments")
-
-
-def _parsed(sql: str, bare: str, dialect: str, where: str) -> list[exp.Expr]:
+def _parsed(sql: str, dialect: str, where: str) -> list[exp.Expr]:
     try:
         return [statement for statement in sqlglot.parse(sql, dialect=dialect) if statement is not None]
     except SqlglotError as error:
         first = str(error).splitlines()[0]
     except Exception as error:  # noqa: BLE001 - a parser that stumbles has not understood it: RecursionError and others
         first = f"it cannot be read ({type(error).__name__})"
+    bare = _QUOTED.sub("''", sql)
     for pattern, what in _UNREADABLE.items():
         if re.search(pattern, bare, re.IGNORECASE):
             raise ConfigurationError(f"{where}: the SELECT contains {what}; allowed: reading only") from None
@@ -102,6 +112,17 @@ def _found(tree: exp.Expr, dialect: str) -> Iterator[str]:
                 yield f"the function {name}, which does more than read"
     if dialect == "oracle":
         yield from _oracle(tree)
+    if dialect == "tsql":
+        yield from _tsql(tree)
+
+
+def _tsql(tree: exp.Expr) -> Iterator[str]:
+    for name in tree.find_all(exp.Identifier):
+        if not name.quoted and name.name.upper() in _STATEMENTS:
+            yield f"{name.name.upper()}, which begins a statement of its own"
+    for table in tree.find_all(exp.Table):
+        if isinstance(table.this, exp.Dot):
+            yield f"{table.sql(dialect='tsql')}, a table of another server"
 
 
 def _oracle(tree: exp.Expr) -> Iterator[str]:

@@ -104,12 +104,13 @@ def plain_name(name: str) -> str:
 
 
 def make_folder(path: Path) -> None:
-    """Create the folder and what is missing above it, each 0750 whatever the umask."""
+    """Create the folder and what is missing above it, each 0750 whatever the umask, to survive a power cut."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         for folder in reversed(missing):
             folder.mkdir(exist_ok=True)
             folder.chmod(FOLDER_MODE)
+            sync_folder(folder.parent)
     except OSError as error:
         raise StorageError(f"folder {path}: {error.strerror}") from error
 

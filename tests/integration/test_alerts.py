@@ -221,6 +221,26 @@ def test_what_lasts_is_told_once_until_it_ends(ward: Ward) -> None:
     assert [told["conditions"] for told in ward.noted()] == [["degraded_guarantee"]] * 2
 
 
+def test_what_lasts_and_reached_nobody_is_told_by_the_next_run(ward: Ward) -> None:
+    """It is still said since when it lasts. What another channel took of the same run does not count."""
+    route = "  route: {degraded_guarantee: [card], channel_down: [log], others: [chat]}\n"
+    ward.project.configure(VISITS + CHAT.replace("chat: {", "card: {type: teams, conn_id: teams}, chat: {") + route)
+    ward.posts.status[CARD] = 500
+    ward.tell("one that was killed", failed=True)
+    since = []
+    for _ in range(2):
+        ward.run()
+        since.append(json.loads((ward.project.folder / "data/alerts/visits/open.json").read_text()))
+    ward.posts.status.clear()
+    ward.run()
+    ward.run()
+    _, *noted = ward.noted()
+    assert [told["conditions"][-1] for told in noted] == ["degraded_guarantee"] * 3
+    assert [told["channels"]["card"] == "sent" for told in noted] == [False, False, True]
+    assert noted[0]["channels"]["chat"] == "sent"
+    assert since[0]["degraded_guarantee"] == since[1]["degraded_guarantee"]
+
+
 def history(ward: Ward, published: list[int], days: int = 7) -> None:
     """Runs of the same weekday, in earlier weeks, with so many rows; each like the last real one."""
     last = max(ward.project.folder.glob("data/runs/visits/*/summary.json"), key=lambda path: path.stat().st_mtime)

@@ -70,6 +70,21 @@ def test_a_run_that_never_starts_is_told_once(project: Project, posts: Posts) ->
     assert titles(posts)[1:] == ["[OK] visits: recovered"]
 
 
+def test_what_reached_nobody_is_told_again(project: Project, posts: Posts) -> None:
+    published(project, MONDAY, MONDAY)
+    project.configure("source: broken\n", "broken")
+    posts.status[HOOK] = 500
+    for hours in (27, 28):
+        freshness.check_all(MONDAY + timedelta(hours=hours))
+    deadline_missed({"dag_run": {"dag_id": "visits", "dag_run_id": "scheduled__x", "state": "running"}})
+    posts.status.clear()
+    posts.received.clear()
+    for hours in (29, 30):
+        freshness.check_all(MONDAY + timedelta(hours=hours))
+    assert titles(posts) == ["[FAILED] broken: run failed", "[LATE] visits: late data"]
+    assert "Since: 2026-11-24 02:00 (UTC)" in said(posts)
+
+
 @pytest.mark.parametrize(
     ("end", "at", "mode"),
     [

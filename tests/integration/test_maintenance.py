@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from include.etl import quarantine
 from include.etl.errors import ConfigurationError, StorageError
 from include.etl.lock import locked
 from include.etl.maintenance import backups, removal
@@ -79,6 +80,30 @@ def test_nothing_young_goes_and_what_is_old_goes(published: Project) -> None:
     assert actions == ["maintenance planned", "maintenance begun", "maintenance deleted"]
     assert audit_check.check(storage).problems == []
     published.run(mode="full")
+
+
+def test_rows_set_aside_go_once_released_and_are_told_of_until_then(published: Project) -> None:
+    folder = published.folder / "expectations"
+    folder.mkdir()
+    bad = {"type": "expect_column_values_to_not_be_in_set", "kwargs": {"column": "note", "value_set": ["bad"]}}
+    (folder / "visits.json").write_text(json.dumps({"name": "visits", "expectations": [bad]}))
+    published.configure(VISITS + "validation: {on_failure: quarantine, max_rejected: 100%}\n")
+    published.execute("INSERT INTO visits VALUES (4, '2024-01-04', '1.00', 'bad', '2024-01-04 08:00:00')")
+    published.run()
+    storage, later = storage_of(published), datetime.now(UTC) + LATER
+    (aside,) = quarantine.standing(storage, "visits")
+    rows = quarantine.rows_file(storage, aside)
+    assert removal.due(storage, Policy(), datetime.now(UTC)).findings == []
+    found = removal.due(storage, Policy(), later)
+    assert "quarantine" not in kinds(found)
+    (told,) = found.findings
+    assert told.path == f"quarantine/visits/{aside.run_key}"
+    assert told.what.startswith("1 rows set aside are older than keep, and neither released nor dropped")
+    published.execute("UPDATE visits SET note = 'fine' WHERE visit_id = 4")
+    published.run(release=aside.run_key, reason="corrected")
+    found = removal.due(storage, Policy(), later)
+    assert [entry.path for entry in found.entries if entry.kind == "quarantine"] == [storage.relative(rows.parent)]
+    assert found.findings == []
 
 
 def test_old_publications_go_but_the_newest_stays(published: Project) -> None:

@@ -5,11 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import traceback
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
+from include.etl import quarantine
 from include.etl import run as runner
+from include.etl.alerts.conditions import Ended
+from include.etl.alerts.report import tell_of_run
 from include.etl.errors import ExtractionError
+from include.etl.sources import load_source
+from include.etl.storage import Storage
+from tests.inboxes import web_server
 from tests.integration.conftest import VISITS, Project
 from tests.servers import DatabaseServer
 
@@ -25,11 +33,18 @@ SUITE = {
     ],
 }
 
+LOWER_CASE = {
+    "type": "expect_column_values_to_match_regex",
+    "kwargs": {"column": "note", "regex": "^[a-z]+$"},
+    "severity": "critical",
+}
+
 
 def everything(project: Project, caplog: pytest.LogCaptureFixture, error: BaseException | None) -> str:
     """All that a run leaves but the data itself: logs with tracebacks, records, manifests, reports, Variables."""
     data = project.folder / "data"
     files = [path for path in data.rglob("*") if path.is_file() and path.relative_to(data).parts[0] not in DATA]
+    files = [path for path in files if path.name != "rows.parquet"]  # what is set aside is data too
     files += [path for path in (data / "processed").rglob("*.json")]
     texts = [path.read_text(errors="replace") for path in files] + [str(path) for path in data.rglob("*")]
     formatter = logging.Formatter()
@@ -95,6 +110,63 @@ def test_neither_password_nor_value_in_what_a_database_makes_fail(
             runner.run_source("visits", mode="full")
         text = everything(project, caplog, raised.value)
         assert not [mark for mark in (*MARKS, server.password) if mark in text]
+
+
+QUARANTINE = """
+load: merge
+deletes: mark
+max_deletes: 20%
+validation: {suite: visits.json, on_failure: quarantine, max_rejected: 90%}
+verify: {columns: [visit_id, note]}
+alerts: {channels: {chat: {type: slack, conn_id: slack_hook}, card: {type: teams, conn_id: teams}}}
+"""
+
+
+def test_neither_what_is_set_aside_released_merged_or_refused_nor_what_is_told_of_it(
+    project: Project, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    (project.folder / "expectations").mkdir()
+    (project.folder / "expectations" / "visits.json").write_text(json.dumps({**SUITE, "expectations": [LOWER_CASE]}))
+    project.configure(VISITS + QUARANTINE)
+    bad = f"SECRETPATIENT {SECRET}"
+    rows = [(97531864 + n, "2024-01-01", "1.00", bad if n < 2 else "fine", "2024-01-01 08:00:00") for n in range(8)]
+    project.execute("INSERT INTO visits VALUES (?, ?, ?, ?, ?)", rows)
+    storage = Storage(project.folder / "data")
+    with web_server() as posts:
+        for name, connection in posts.connections.items():
+            monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", connection)
+        first = run_and_tell(project)
+        project.execute("UPDATE visits SET note = 'secretpatient' WHERE visit_id = 97531864")
+        (aside,) = quarantine.standing(storage, "visits")
+        released = run_and_tell(project, release=aside.run_key, reason="corrected")
+        project.execute("DELETE FROM visits WHERE visit_id > 97531866")
+        refused = run_and_tell(project, mode="full")
+    assert (first, released) == (None, None)
+    assert "max_deletes" in str(refused)
+    assert [one.rows for one in quarantine.standing(storage, "visits")] == [2, 1, 1]
+    told = json.dumps(posts.received)
+    assert "rows break critical expectations" in told
+    assert "max_deletes" in told
+    text = everything(project, caplog, refused) + told
+    assert not [mark for mark in MARKS if mark in text]
+
+
+def run_and_tell(project: Project, **parameters: str) -> ExtractionError | None:
+    """A run, and the alerts that Airflow's callback would send of it; how it failed."""
+    known, error = set(summaries(project)), None
+    try:
+        project.run(**parameters)
+    except ExtractionError as raised:
+        error = raised
+    (new,) = set(summaries(project)) - known
+    ended = Ended("by hand", json.loads(new.read_text())["run_id"], error is not None, datetime.now(UTC))
+    tell_of_run(load_source("visits"), ended)
+    return error
+
+
+def summaries(project: Project) -> list[Path]:
+    return list(project.folder.glob("data/runs/visits/*/summary.json"))
 
 
 def test_what_is_searched_would_show_it(project: Project, caplog: pytest.LogCaptureFixture) -> None:

@@ -46,9 +46,21 @@ def deliver(alerts: Alerts, alert: Alert) -> Outcomes:
     return outcomes
 
 
+def untold(alerts: Alerts, alert: Alert, outcomes: Outcomes) -> list[Finding]:
+    """What no channel has taken, of what channels should have been told."""
+    if any(outcome == SENT for name, outcome in outcomes.items() if name not in alerts.channels):  # in place of others
+        return []
+    meant = [(one, [name for name in alerts.channels if _concerns(alerts, name, one)]) for one in alert.findings]
+    return [one for one, names in meant if names and all(outcomes[name] != SENT for name in names)]
+
+
+def _concerns(alerts: Alerts, name: str, finding: Finding) -> bool:
+    return any(name in alerts.names(condition) for condition in finding.conditions)
+
+
 def _told(alerts: Alerts, name: str, alert: Alert) -> Alert | None:
     """What this channel is told of the alert; None if nothing."""
-    found = [one for one in alert.findings if any(name in alerts.names(condition) for condition in one.conditions)]
+    found = [one for one in alert.findings if _concerns(alerts, name, one)]
     return alert.only(found) if found else None
 
 

@@ -13,7 +13,7 @@ from croniter import croniter
 
 from include.etl.alerts.base import Alert, Finding
 from include.etl.alerts.conditions import recovered
-from include.etl.alerts.delivery import deliver
+from include.etl.alerts.delivery import deliver, untold
 from include.etl.alerts.memory import Memory, remembered
 from include.etl.alerts.report import tell
 from include.etl.config import Source
@@ -107,7 +107,8 @@ def _tell_late(run: Run, memory: Memory, now: datetime, expected: datetime, reac
         since=expected,
         to_do="See on the DAG's page whether it is paused, waits, or has failed; then trigger it. This is told once.",
     )
-    tell(run, now, [finding])
+    if tell(run, now, [finding]):
+        memory.tell_again("late_data", run.dag_id)
 
 
 def _check_broken(alerts: Alerts, source: BrokenSource, now: datetime) -> None:
@@ -123,4 +124,6 @@ def _check_broken(alerts: Alerts, source: BrokenSource, now: datetime) -> None:
             since=now,
             to_do="Correct what the message names. This is told once.",
         )
-        deliver(alerts, Alert(source.source, now, (finding,)))
+        alert = Alert(source.source, now, (finding,))
+        if untold(alerts, alert, deliver(alerts, alert)):
+            memory.tell_again("failure", "configuration")

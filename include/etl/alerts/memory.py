@@ -30,6 +30,10 @@ class Memory:
         entry["times"] += 1
         return int(entry["times"])
 
+    def tell_again(self, condition: str, dag_id: str = "") -> None:
+        """It holds, but nobody has been told: the next time it is noted counts as the first."""
+        self.open[_key(condition, dag_id)]["times"] = 0
+
     def since(self, condition: str, dag_id: str = "") -> datetime | None:
         """Since when it is open; None if it is not."""
         entry = self.open.get(_key(condition, dag_id))

@@ -10,8 +10,8 @@ from urllib.parse import quote
 from airflow.sdk import conf
 
 from include.etl.alerts.base import Alert, Finding
-from include.etl.alerts.conditions import Ended, after_run
-from include.etl.alerts.delivery import Outcomes, deliver
+from include.etl.alerts.conditions import CONTINUING, Ended, after_run
+from include.etl.alerts.delivery import Outcomes, deliver, untold
 from include.etl.alerts.deviation import deviation
 from include.etl.alerts.memory import remembered
 from include.etl.config import Source
@@ -31,7 +31,9 @@ def tell_of_run(source: Source, ended: Ended) -> None:
         summary = _summary(run)
         findings = after_run(ended, summary, memory)
         findings += [] if ended.failed else _unusual(source, storage, summary)
-        tell(run, ended.at, findings)
+        for missed in tell(run, ended.at, findings):
+            if (condition := missed.conditions[0]) in CONTINUING.values():
+                memory.tell_again(condition)
 
 
 def _unusual(source: Source, storage: Storage, summary: dict[str, Any]) -> list[Finding]:
@@ -56,13 +58,14 @@ def tell_of_deadline(source: Source, dag_id: str, run_id: str, at: datetime) -> 
                 since=at,
                 to_do="Find out in the task's log what it waits for; docs/recover.md says who holds what.",
             )
-            tell(Run(source, run_id, storage, dag_id), at, [finding])
+            if tell(Run(source, run_id, storage, dag_id), at, [finding]):
+                memory.tell_again("late_data", dag_id)
 
 
-def tell(run: Run, at: datetime, findings: list[Finding]) -> None:
-    """Deliver these findings, and note it with the run if there is one."""
+def tell(run: Run, at: datetime, findings: list[Finding]) -> list[Finding]:
+    """Deliver these findings, and note it with the run if there is one; those that no channel has taken."""
     if not findings:
-        return
+        return []
     source = run.source
     alert = Alert(
         source=source.source,
@@ -78,6 +81,7 @@ def tell(run: Run, at: datetime, findings: list[Finding]) -> None:
     outcomes = deliver(source.alerts, alert)
     if run.run_id:
         _note(run, alert, outcomes)
+    return untold(source.alerts, alert, outcomes)
 
 
 def _links(run: Run) -> dict[str, str]:

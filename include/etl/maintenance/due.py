@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from include.etl import quarantine
 from include.etl.config import Source
 from include.etl.errors import ConfigurationError
 from include.etl.handover import Handover
@@ -84,10 +85,12 @@ def of_source(look: Look, source: str) -> tuple[list[Entry], list[Finding]]:
         standing.look(look.storage, source) if (look.storage.root / "processed" / source / FOLDER).exists() else None
     )
     manifests = found.manifests if found else []
-    findings = list(_findings(look, source, manifests))
+    undecided = [one for one in quarantine.standing(look.storage, source) if one.released_by is None]
+    findings = [*_findings(look, source, manifests), *_overdue(look, undecided)]
     if source in look.policy.hold:
         return [], findings
-    entries = [*_runs_folders(look, source, manifests), *_temporary(look, source), *_staging(look, source)]
+    keys = {one.run_key for one in undecided}
+    entries = [*_runs_folders(look, source, manifests, keys), *_temporary(look, source), *_staging(look, source)]
     entries += _publications(look, source, manifests)
     return entries, findings
 
@@ -101,14 +104,14 @@ def shared(look: Look) -> list[Entry]:
     return [entry for kind, path in paths if (entry := _entry(look, kind, "", path, "older than keep"))]
 
 
-def _runs_folders(look: Look, source: str, manifests: list[Manifest]) -> Iterator[Entry]:
+def _runs_folders(look: Look, source: str, manifests: list[Manifest], undecided: set[str]) -> Iterator[Entry]:
     named = {Path(str(one.validation.get(key))).parent.name for one in manifests for key in ("result", "report")}
     for kind in ("raw", "interim", "reports", "quarantine", "runs"):
         area: Kind = kind
         for path in sorted((look.storage.root / kind / source).glob("[!.]*")):
             key = path.name.removesuffix("-references")
             needed = (kind == "reports" and key in named) or (
-                kind == "quarantine" and not _published(look, source, key)
+                kind == "quarantine" and (key in undecided or not _published(look, source, key))
             )
             if path.is_dir() and not needed and not at_work(look.storage, source, key):
                 entry = _entry(look, area, source, path, "older than keep")
@@ -118,6 +121,14 @@ def _runs_folders(look: Look, source: str, manifests: list[Manifest]) -> Iterato
 def at_work(storage: Storage, source: str, key: str) -> bool:
     """Whether a task of this run is at work."""
     return any(left_by(lock) is None for lock in (storage.root / "runs" / source / key).glob(".*.lock"))
+
+
+def _overdue(look: Look, undecided: list[quarantine.Quarantine]) -> Iterator[Finding]:
+    """Rows set aside that nobody has decided about. They may be published nowhere else, so age alone deletes none."""
+    for one in undecided:
+        if look.due("quarantine", one.set_aside_at):
+            what = f"{one.rows} rows set aside are older than keep, and neither released nor dropped; decide on them"
+            yield Finding(source=one.source, path=f"quarantine/{one.source}/{one.run_key}", what=what)
 
 
 def _published(look: Look, source: str, key: str) -> bool:

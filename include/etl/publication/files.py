@@ -21,7 +21,7 @@ from include.etl.outputs import open_output
 from include.etl.outputs.parquet import stream
 from include.etl.publication.schema import decoded
 from include.etl.records.manifest import Manifest, PublishedFile
-from include.etl.storage import make_folder, seal, sha256
+from include.etl.storage import make_folder, seal, sha256, sync_folder
 
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 BATCH_ROWS = 65_536
@@ -152,6 +152,7 @@ def _described(
     staging: Path, path: Path, format_name: str, partition: str | None, rows: int, span: _Span
 ) -> PublishedFile:
     seal(path)
+    sync_folder(path.parent)  # the journal takes a staged file that is missing for one that was published
     return PublishedFile(
         path=path.relative_to(staging).as_posix(),
         format=format_name,
