@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from include.etl.alerts import delivery
+from include.etl.alerts import delivery, memory
 from include.etl.alerts.conditions import Ended
 from include.etl.alerts.memory import remembered
 from include.etl.alerts.report import tell_of_run
 from include.etl.errors import ExtractionError
+from include.etl.lock import locked
 from include.etl.records.run import Run
 from include.etl.sources import load_source
 from include.etl.storage import Storage, write_json
@@ -345,10 +346,25 @@ def test_a_damaged_memory_or_record_hides_nothing(ward: Ward) -> None:
     assert ward.posts.at(HOOK)[0]["text"] == "[FAILED] visits: run failed"
 
 
+def test_a_memory_that_another_process_holds_is_left_as_it_is(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(memory, "WAIT_S", 0.0)
+    ward.configure(CHAT)
+    ward.tell("first", failed=True)
+    path = ward.project.folder / "data/alerts/visits/open.json"
+    before = path.read_bytes()
+    with locked(path.with_name(".lock"), "alerts", "another"):
+        ward.tell("second", failed=True)
+    assert path.read_bytes() == before
+    assert len(ward.posts.at(HOOK)) == 2
+    assert "what was told before is not known" in caplog.text
+
+
 def note(root: Path, times: int) -> None:
     for _ in range(times):
-        with remembered(Storage(root), "visits") as memory:
-            memory.note("failure", datetime.now(UTC))
+        with remembered(Storage(root), "visits") as known:
+            known.note("failure", datetime.now(UTC))
 
 
 def test_processes_do_not_lose_what_others_noted(tmp_path: Path) -> None:
@@ -358,5 +374,5 @@ def test_processes_do_not_lose_what_others_noted(tmp_path: Path) -> None:
         process.start()
     for process in processes:
         process.join()
-    with remembered(Storage(tmp_path), "visits") as memory:
-        assert memory.open["failure"]["times"] == 45
+    with remembered(Storage(tmp_path), "visits") as known:
+        assert known.open["failure"]["times"] == 45
