@@ -170,6 +170,17 @@ def test_failures_in_a_row_and_recovery(ward: Ward) -> None:
     assert len(ward.posts.at(HOOK)) == 3
 
 
+def test_a_range_that_is_read_again_is_no_recovery(ward: Ward) -> None:
+    ward.configure(CHAT)
+    ward.project.execute("ALTER TABLE visits RENAME TO elsewhere")
+    ward.run()
+    ward.project.execute("ALTER TABLE elsewhere RENAME TO visits")
+    assert ward.run(mode="range", start="2024-01-01", end="2024-01-02")["status"] == "published"
+    assert [post["text"] for post in ward.posts.at(HOOK)] == ["[FAILED] visits: run failed"]
+    ward.run()
+    assert ward.posts.at(HOOK)[-1]["text"] == "[OK] visits: recovered"
+
+
 def test_an_error_that_is_not_ours_is_named_without_its_text(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> None:
         raise ValueError("Mrs Secret has no fee")

@@ -94,9 +94,11 @@ def _expectations(phases: list[dict[str, Any]]) -> list[str]:
 
 
 def _recovered(ended: Ended, phases: list[dict[str, Any]], memory: Memory) -> Iterator[Finding]:
-    since = [memory.close("failure", ended.dag_id)]
     window: dict[str, Any] = next((phase["window"] for phase in phases if phase.get("window")), {})
-    if window.get("mode") in ("incremental", "full") and any(phase["phase"] == "load" for phase in phases):
+    if window.get("mode") in ("range", "backfill"):  # reads other rows than those that are missing
+        return
+    since = [memory.close("failure", ended.dag_id)]
+    if window and any(phase["phase"] == "load" for phase in phases):
         since.append(memory.close("late_data", ended.dag_id))
     if known := [moment for moment in since if moment]:
         yield recovered(min(known))
