@@ -102,7 +102,8 @@ def test_checkpoint_is_a_number_where_the_cursor_is(tmp_path: Path) -> None:
     assert found.bound == 4711
     with pytest.raises(CheckpointError, match="a moment"):
         checkpoint.parse(source(cursor={"column": "updated_at"}), memory)
-    assert checkpoint.advance(numbered(), 9, "r", memory, storage).bound == 4711
+    checkpoint.advance(numbered(), Window(mode="incremental", end=9), "r", memory, storage)
+    assert checkpoint.parse(numbered(), memory) == found
 
 
 def test_window_of_numbers_travels_as_json() -> None:
