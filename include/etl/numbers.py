@@ -134,12 +134,23 @@ def decide(
     first, last = asked(run, mode, start, end, variables)
     if source.cursor and source.cursor.type == "rowversion":
         bound = row_versions.settle(source, look)
-        if mode == "incremental" and first is not None and isinstance(bound.asked, int) and first > bound.asked:
-            raise checkpoint.ahead(source, first, bound.asked)
     else:
         bound = settle(source, run.storage, observe(source), look)
+    if mode != "range":
+        _refuse_ahead(run, bound, variables)
     found, something = window(mode, first, last, bound)
     return found, bound, something
+
+
+def _refuse_ahead(run: Run, bound: Bound, variables: checkpoint.Variables) -> None:
+    """Raise CheckpointError for a number that nobody has borne yet: nothing would be read any more, in silence.
+
+    Where the newest rows have been deleted, earlier runs have seen them. An empty table has nothing to lose.
+    """
+    current = checkpoint.parse(run.source, variables)
+    ends = [one.end for one in kept(run.storage, run.source)] + ([bound.asked] if isinstance(bound.asked, int) else [])
+    if current is not None and ends and int(written(current.bound)) > max(ends):
+        raise checkpoint.ahead(run.source, current.bound, max(ends))
 
 
 def asked(

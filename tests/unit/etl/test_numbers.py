@@ -17,7 +17,7 @@ from include.etl import cursor, numbers
 from include.etl.config import Cursor
 from include.etl.engines.base import Writer, Writers
 from include.etl.errors import CheckpointError, ConfigurationError
-from include.etl.handover import Window
+from include.etl.handover import Mode, Window
 from include.etl.horizon import MARGIN
 from include.etl.numbers import Observation
 from include.etl.publication.files import cursor_text
@@ -104,6 +104,22 @@ def test_checkpoint_is_a_number_where_the_cursor_is(tmp_path: Path) -> None:
         checkpoint.parse(source(cursor={"column": "updated_at"}), memory)
     checkpoint.advance(numbered(), Window(mode="incremental", end=9), "r", memory, storage)
     assert checkpoint.parse(numbered(), memory) == found
+
+
+@pytest.mark.parametrize("mode", ["incremental", "full"])
+def test_checkpoint_beyond_every_number_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Mode) -> None:
+    run, memory, found = Run(numbered(), "r", Storage(tmp_path)), Memory(), {"end": 10}
+    monkeypatch.setattr(numbers, "observe", lambda _: found["end"])
+    checkpoint.put(numbered(), 11, "r", memory, run.storage)
+    with pytest.raises(CheckpointError, match="bound 11 lies after 10"):
+        numbers.decide(run, mode, None, None, memory, lambda: Writers(NOW))
+    found["end"] = 11
+    _, bound, _ = numbers.decide(run, mode, None, None, memory, lambda: Writers(NOW))
+    numbers.remember(run.storage, run.source, bound)
+    for end in (9, None, 9):
+        found["end"] = end
+        _, bound, _ = numbers.decide(run, mode, None, None, memory, lambda: Writers(NOW))
+        numbers.remember(run.storage, run.source, bound)
 
 
 def test_window_of_numbers_travels_as_json() -> None:
