@@ -70,11 +70,22 @@ def test_lag_is_kept_to_the_clock_and_to_writers(tmp_path: Path) -> None:
     assert writer.window.end == NOW - HOUR - 5 * MINUTE - MARGIN
 
 
-@pytest.mark.parametrize(("lag", "expected"), [(None, 10 * MINUTE), ("2h", 2 * HOUR), ("0s", timedelta(0))])
+@pytest.mark.parametrize(("lag", "expected"), [(None, 10 * MINUTE), ("2h", 2 * HOUR), ("1m", 10 * MINUTE)])
 def test_without_sight_of_writers_a_lag_takes_their_place(tmp_path: Path, lag: str | None, expected: timedelta) -> None:
+    """One that was set for clocks takes nothing away, and no lag hides that the sight is missing."""
     found = decided(tmp_path, manual(), UNSEEN, lag=lag)
     assert (found.window.end, found.bound.grade, found.bound.unseen) == (NOW - expected, "lag", "no grant")
-    assert ("degraded guarantee" in conditions(source(cursor={"column": "a", "lag": lag}), found.bound)) == (not lag)
+    assert "degraded guarantee" in conditions(source(), found.bound)
+
+
+@pytest.mark.parametrize(("lag", "told"), [(None, True), ("0s", False), ("2h", False)])
+def test_where_nobody_can_see_writers_the_lag_is_what_the_source_says(
+    tmp_path: Path, lag: str | None, told: bool
+) -> None:
+    sqlite = UNSEEN._replace(usual_lag=timedelta(0), curable=False)
+    found = decided(tmp_path, manual(), sqlite, lag=lag)
+    assert found.window.end == NOW - (2 * HOUR if lag == "2h" else timedelta(0))
+    assert (found.bound.grade, "degraded guarantee" in conditions(source(), found.bound)) == ("lag", told)
 
 
 def test_the_end_is_a_whole_second_since_columns_may_keep_no_more(tmp_path: Path) -> None:

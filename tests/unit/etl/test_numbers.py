@@ -63,7 +63,14 @@ def test_without_sight_an_observation_older_than_the_lag_serves(tmp_path: Path) 
     assert settled(tmp_path, 10, Writers(NOW, unseen="no grant")).safe is None
     assert settled(tmp_path, 20, Writers(NOW + lag - SECOND, unseen="no grant")).safe is None
     found = settled(tmp_path, 30, Writers(NOW + lag, unseen="no grant"))
-    assert (found.safe, found.grade) == (10, "lag")
+    assert (found.safe, found.grade, found.degraded) == (10, "lag", True)
+
+
+@pytest.mark.usefixtures("patience")
+def test_lag_for_clocks_does_not_shorten_the_wait_without_sight(tmp_path: Path) -> None:
+    assert settled(tmp_path, 10, Writers(NOW, unseen="no grant"), lag="1m").lag_s == 600
+    found = settled(tmp_path, 20, Writers(NOW + 2 * SECOND * 60, unseen="no grant"), lag="1m")
+    assert (found.safe, found.degraded) == (None, True)
 
 
 @pytest.mark.usefixtures("patience")
