@@ -33,6 +33,7 @@ HOUR = timedelta(hours=1)
         ("tsql", mssql_writers.TRANSACTIONS),
         ("tsql", mssql_writers.ROW_VERSIONS),
         ("oracle", oracle_writers.NOW),
+        ("oracle", oracle_writers.STATEMENTS),
         ("oracle", oracle_writers.TRANSACTIONS),
         ("mysql", mysql_writers.TRANSACTIONS),
         ("mysql", mysql_writers.THREADS),
@@ -113,7 +114,7 @@ def oracle(monkeypatch: pytest.MonkeyPatch) -> Any:
     given = {"conn_type": "oracle", "host": "h", "login": "reader", "password": "s3cret"}
     monkeypatch.setenv("AIRFLOW_CONN_CLINIC", json.dumps({**given, "extra": {"service_name": "clinic"}}))
     fake = opened(monkeypatch)
-    fake.answers = {"systimestamp": [(NOW, "PRIMARY", 480)], "gv$transaction": []}
+    fake.answers = {"systimestamp": [(NOW, "PRIMARY", 480)], "sql_exec_start": [], "gv$transaction": []}
     return fake
 
 
@@ -128,6 +129,15 @@ def test_oracle_names_the_session_and_takes_its_age(oracle: Any) -> None:
     assert session_88.session == "session='88,4021,@2' user='HIS' machine='ward-7' program='his.exe'"
     assert (session_88.since, session_88.begun_earlier, found.unseen) == (UTC_NOW - HOUR, False, "")
     assert ("DBA_2PC_PENDING" in orphan.session, orphan.begun_earlier) == (True, True)
+
+
+def test_oracle_statement_that_has_not_written_yet_is_seen_from_its_start(oracle: Any) -> None:
+    oracle.answers["sql_exec_start"] = [(1, 90, 17, "HIS", "ward-7", "his.exe", 600)]
+    with OracleEngine("clinic").session() as session:
+        (writer,) = session.writers().in_flight
+    assert (writer.since, writer.session[:20]) == (UTC_NOW - HOUR / 6, "session='90,17,@1' u")
+    command = oracle_writers.STATEMENTS.split("command in ")[1]
+    assert command == "(2, 6, 7, 189)", "INSERT, UPDATE, DELETE, MERGE: what only reads does not hold a window back"
 
 
 def test_oracle_says_why_it_cannot_tell(oracle: Any) -> None:
