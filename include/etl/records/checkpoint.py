@@ -23,8 +23,8 @@ from include.etl.names import published_name
 from include.etl.records import manifest
 from include.etl.storage import FILE_MODE, Storage, write_json
 
-CLOCKS = timedelta(minutes=1)
-"""By how much clocks may ordinarily differ: the source's own after a failover, and that of who sets a checkpoint."""
+CLOCKS = timedelta(minutes=10)
+"""By how much clocks may ordinarily differ: after a failover, or where a replica is read from now on."""
 
 
 class Checkpoint(Handover):
