@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ from include.etl.records.manifest import ColumnType, Manifest, Rows, SchemaChang
 from include.etl.records.run import Counter, Run, measured, summary
 from include.etl.storage import check_one_file_system, make_folder, remove_folder
 
+log = logging.getLogger("etl.load")
 _PACKAGES = ("apache-airflow", "duckdb", "great-expectations", "pandas", "pyarrow")
 
 
@@ -63,7 +65,7 @@ def load(
         extraction_audit.published(run, plan, written)
         if plan.releases:
             quarantine.mark_released(run, plan.releases, plan.triggered_by, plan.reason)
-        moved = _move_checkpoint(run, plan, variables)
+        moved = _move_checkpoint(run, plan, variables, counter)
         path = run.storage.relative(folder / manifest.path_of(plan.window))
         counter.rows, counter.bytes = written.rows.published, sum(file.bytes for file in written.files)
         counter.facts.update(files=len(written.files), manifest=path, checkpoint=moved, deleted=written.deleted)
@@ -204,9 +206,13 @@ def _kept(source: Source, column: str, schema: pa.Schema) -> str:
     return name
 
 
-def _move_checkpoint(run: Run, plan: Plan, variables: checkpoint.Variables) -> str | None:
+def _move_checkpoint(run: Run, plan: Plan, variables: checkpoint.Variables, counter: Counter) -> str | None:
     """Incremental and full runs move it to the window's end; a backfill or range never touches it."""
     if run.source.cursor is None or plan.window.mode not in ("incremental", "full"):
         return None
-    moved = checkpoint.advance(run.source, plan.window.end, run.run_id, variables, run.storage)
-    return position_text(moved.bound)
+    moved = checkpoint.advance(run.source, plan.window, run.run_id, variables, run.storage)
+    bound = position_text(moved.bound) if moved else None
+    if not checkpoint.follows(plan.window, moved):
+        counter.facts["checkpoint_left"] = f"{bound or 'none'}, set after this run planned to read {plan.window.label}"
+        log.warning("%s: the checkpoint stays: %s", run.source.source, counter.facts["checkpoint_left"])
+    return bound

@@ -198,7 +198,8 @@ def _window(
         return _range(source, parameters, trigger)
     end = trigger.interval[1] if trigger.interval and trigger.scheduled else _whole_second(trigger.now)
     if mode == "full":
-        checkpoint.parse(source, variables)  # it will be moved: one that cannot be understood is refused now
+        # It will be moved: one that cannot be used is refused now.
+        checkpoint.refuse_ahead(source, checkpoint.parse(source, variables), trigger.now)
         return Window(mode="full", end=end)
     if mode == "backfill":
         if trigger.interval is None:
@@ -212,10 +213,9 @@ def _incremental(source: Source, end: datetime, trigger: Trigger, current: check
     """From the checkpoint, or from the interval's start if that is earlier; without a checkpoint from the beginning."""
     if current is None:
         return Window(mode="incremental", end=end)
+    checkpoint.refuse_ahead(source, current, trigger.now)
     assert isinstance(current.bound, datetime)  # the checkpoint is of the cursor's kind
-    start = min(current.bound, trigger.interval[0]) if trigger.interval and trigger.scheduled else current.bound
-    if start > end:
-        raise checkpoint.ahead(source, current.bound, end)
+    start = min(current.bound, trigger.interval[0] if trigger.interval and trigger.scheduled else end)
     assert source.cursor is not None
     return Window(mode="incremental", start=start, end=end, read_from=start - source.cursor.lookback)
 
