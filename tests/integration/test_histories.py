@@ -80,10 +80,12 @@ class Model:
     def _append(self, read: list[Row], window: Window) -> None:
         keys, others = {row.key for row in read}, [row for row in self.rows if row.window != window.name]
         others = [row for row in others if not (row.deleted and row.key in keys)]
+        again = {(row.key, row.cursor) for row in read}
+        own = [row for row in self.rows if row.window == window.name and (row.key, row.cursor) not in again]
         standing = {(row.key, row.cursor) for row in others}
         new = [row for row in read if not (looked_back(row, window) and (row.key, row.cursor) in standing)]
         versions = {(row.key, row.cursor) for row in new}
-        self.rows = [row for row in others if (row.key, row.cursor) not in versions] + new
+        self.rows = [row for row in others if (row.key, row.cursor) not in versions] + new + own
 
 
 def within(row: Row, window: Window) -> bool:

@@ -105,6 +105,31 @@ def test_range_over_published_rows_replaces_them(project: Project) -> None:
     assert {number for number, note in notes.items() if note == "corrected"} == set(range(16))
 
 
+def test_run_again_keeps_versions_that_moved_to_a_window_not_read_yet(project: Project) -> None:
+    day, next_day = {"start": "2024-01-01", "end": "2024-01-02"}, {"start": "2024-01-02", "end": "2024-01-03"}
+    later = FIRST + timedelta(days=1)
+    project.execute(INSERT, some_visits(2))
+    project.run(**day)
+    project.execute(f"UPDATE visits SET updated_at = '{later}' WHERE visit_id = 0")
+    again = project.run(**day).publication
+    assert (again.rows.published, again.kept, again.completeness.verified) == (1, 1, True)
+    assert [row[0] for row in project.rows()] == [0, 1]
+    project.run(**next_day)
+    before = project.files()
+    assert project.rows() == [(0, FIRST), (0, later), (1, FIRST + timedelta(hours=1))]
+    project.run(**next_day)
+    assert project.files().keys() == before.keys()
+
+
+def test_run_again_without_key_replaces_its_window(project: Project) -> None:
+    project.configure(VISITS.replace("primary_key: [visit_id]\n", "").replace(", lookback: 1h", ""))
+    project.execute(INSERT, some_visits(2))
+    project.run(start="2024-01-01", end="2024-01-02")
+    project.execute("UPDATE visits SET note = 'corrected in place' WHERE visit_id = 0")
+    assert project.run(start="2024-01-01", end="2024-01-02").publication.kept == 0
+    assert project.rows("visit_id, note") == [(0, "corrected in place"), (1, "fine")]
+
+
 def test_full_run_replaces_everything(project: Project) -> None:
     project.execute(INSERT, some_visits(30))
     project.run()

@@ -79,6 +79,19 @@ def test_log_and_report_tell_counts_and_no_value(clinic: Project, caplog: pytest
     assert done.rows.removed == {"quarantined": 2}
 
 
+@pytest.mark.parametrize("load", ["append", "merge"])
+def test_row_that_is_set_aside_when_its_window_is_read_again_is_published_no_more(clinic: Project, load: str) -> None:
+    clinic.configure(f"{SOURCE}load: {load}\n")
+    january = {"start": "2024-01-01", "end": "2024-02-01"}
+    suite(clinic, POSITIVE)
+    clinic.run(**january)
+    suite(clinic, NOT_BAD, POSITIVE)
+    clinic.execute("UPDATE visits SET updated_at = '2024-03-01 00:00:00' WHERE visit_id = 50")
+    again = clinic.run(**january).publication
+    assert (again.rows.removed, again.kept) == ({"quarantined": 2}, 1)
+    assert [row[0] for row in clinic.rows()] == [number for number in range(100) if number not in (3, 4)]
+
+
 def test_too_many_stop_the_run(clinic: Project) -> None:
     clinic.configure(SOURCE.replace("10%", "1.9%"))
     with pytest.raises(ValidationFailed, match=r"2 of 100 .*max_rejected = 1.9% allows; nothing was published"):

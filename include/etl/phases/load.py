@@ -82,11 +82,11 @@ def _prepare(
 ) -> Manifest:
     """Everything that takes time, away from readers' eyes; ends with the journal, which makes it certain."""
     raw = [run.storage.absolute(part) for slice_ in extracted for part in slice_.parts]
-    rows = _new_rows(run, plan, extracted, run.storage.absolute(transformed.parts[0]))
+    complete = transformed.rows == sum(slice_.rows for slice_ in extracted)
+    rows = _new_rows(run, plan, extracted, run.storage.absolute(transformed.parts[0]), [] if complete else raw)
     standing = manifest.current(run.storage, run.source.source)
     drift = _schema_changes(rows, standing, counter)
-    complete = transformed.rows == sum(slice_.rows for slice_ in extracted)
-    prepared = prepare(rows, [] if complete else raw, standing, folder, staging)
+    prepared = prepare(rows, standing, folder, staging)
     new, changes = prepared.files, prepared.changes
     written = _describe(run, plan, extracted, validated, transformed, prepared)
     source_schema = schemas.encoded(pq.read_schema(raw[0]))
@@ -103,13 +103,13 @@ def _prepare(
     return written
 
 
-def _new_rows(run: Run, plan: Plan, extracted: Sequence[Extracted], interim: Path) -> NewRows:
+def _new_rows(run: Run, plan: Plan, extracted: Sequence[Extracted], interim: Path, raw: Sequence[Path]) -> NewRows:
     source, schema = run.source, files.published_schema(interim)
     key, cursor = [_kept(source, column, schema) for column in source.primary_key], None
     if source.cursor:
         cursor = _kept(source, source.cursor.column, schema)
     read_at = min(slice_.extracted_at for slice_ in extracted)
-    return NewRows(source, plan.window, read_at, interim, key, cursor)
+    return NewRows(source, plan.window, read_at, interim, key, cursor, raw)
 
 
 def _schema_changes(new: NewRows, standing: Sequence[Manifest], counter: Counter) -> list[SchemaChange]:
