@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from include.etl import quarantine
 from include.etl.completeness import publication as completeness
+from include.etl.completeness.replaced import published_before
 from include.etl.config import Source
 from include.etl.errors import ConfigurationError
 from include.etl.handover import Extracted, Loaded, Plan, Transformed, Validated, Window
@@ -88,7 +89,8 @@ def _prepare(
     drift = _schema_changes(rows, standing, counter)
     prepared = prepare(rows, standing, folder, staging)
     new, changes = prepared.files, prepared.changes
-    written = _describe(run, plan, extracted, validated, transformed, prepared)
+    again = published_before(rows, prepared, standing, folder, staging)
+    written = _describe(run, plan, extracted, validated, transformed, prepared, again)
     source_schema = schemas.encoded(pq.read_schema(raw[0]))
     written = written.model_copy(update={"source_schema": source_schema, "schema_changes": drift})
     proof = completeness.prove(run, extracted, written, prepared.interim, staging, changes)
@@ -153,12 +155,13 @@ def _describe(
     validated: Validated,
     transformed: Transformed,
     prepared: Prepared,
+    again: int,
 ) -> Manifest:
     source, schema = run.source, files.published_schema(prepared.interim)
-    published, removed = prepared.published, dict(transformed.removed)
-    if transformed.rows > published:
+    removed = dict(transformed.removed)
+    if again:
         why = "read again by the lookback" if source.load == "append" else "in this version or a newer one"
-        removed[f"{manifest.AGAIN}, {why}"] = transformed.rows - published
+        removed[f"{manifest.AGAIN}, {why}"] = again
     return Manifest(
         source=source.source,
         window=plan.window,
@@ -175,7 +178,7 @@ def _describe(
         partition_by=source.output.partition_by,
         cursor=published_name(source, source.cursor.column) if source.cursor else None,
         key=[published_name(source, column) for column in source.primary_key],
-        rows=Rows(extracted=sum(part.rows for part in extracted), removed=removed, published=published),
+        rows=Rows(extracted=sum(part.rows for part in extracted), removed=removed, published=prepared.published),
         kept=prepared.kept,
         deleted=prepared.deleted,
         files=prepared.files,

@@ -25,6 +25,8 @@ class Prepared:
     """The new files, below `new`."""
     changes: list[Change]
     """What becomes of other publications' files, below `rewritten`."""
+    settled: Path
+    """Rows of this run in the new files."""
     interim: Path
     """All rows of the new files."""
     kept: int
@@ -45,12 +47,12 @@ def prepare(new: NewRows, standing: Sequence[Manifest], folder: Path, staging: P
         added = AddedRows(rows, new)
         merging = source.load == "merge"
         strategy = Merge(rows, new, standing, added, scratch) if merging else Overlap(rows, new, standing, added)
-        interim = strategy.settle(staging / "settled.parquet")
+        settled = strategy.settle(staging / "settled.parquet")
         kept = len(added)
         if source.deletes == "mark" and window.mode == "full":
             deletes.mark(rows, new, standing, added, scratch / "full")
         deleted = len(added) - kept
-        interim = added.combined(interim, staging / "interim.parquet")
+        interim = added.combined(settled, staging / "interim.parquet")
         written = files.write(source, window, interim, staging / "new", new.cursor)
         changes = strategy.changes(interim, staging / "rewritten")
-        return Prepared(written, changes, interim, kept, deleted)
+        return Prepared(written, changes, settled, interim, kept, deleted)
