@@ -28,7 +28,7 @@ from include.etl.publication.rows import Change, NewRows
 from include.etl.records import checkpoint, extraction_audit, manifest
 from include.etl.records.manifest import ColumnType, Manifest, Rows, SchemaChange
 from include.etl.records.run import Counter, Run, measured, summary
-from include.etl.storage import check_one_file_system, make_folder, remove_folder
+from include.etl.storage import check_one_file_system, make_folder
 
 _PACKAGES = ("apache-airflow", "duckdb", "great-expectations", "pandas", "pyarrow")
 
@@ -58,7 +58,7 @@ def load(
         try:
             written = _prepare(run, plan, extracted, validated, transformed, folder, staging, counter)
         except BaseException:
-            remove_folder(staging)
+            journal.discard(staging)
             raise
         journal.finish(staging, folder)
         extraction_audit.published(run, plan, written)

@@ -40,6 +40,12 @@ def finish(staging: Path, folder: Path) -> None:
     """Make the listed changes that are not made yet, and clear the staging folder; without a list only clear it."""
     if (found := pending(staging)) is not None:
         _apply(found, staging, folder)
+    discard(staging)
+
+
+def discard(staging: Path) -> None:
+    """Clear the staging folder, the list first: a list whose files are half gone could not be finished."""
+    _remove(staging / NAME)
     remove_folder(staging)
 
 
@@ -70,6 +76,11 @@ def _rename(renames: dict[str, str], staging: Path, folder: Path) -> None:
     for staged, final in renames.items():
         if (staging / staged).exists():
             publish(staging / staged, folder / final)
+        elif not (folder / final).exists():
+            raise StorageError(
+                f"file {staging / staged}, which {staging / NAME} lists, is gone and was not published; "
+                f"restore it from a backup, or remove {staging} and run once with mode full"
+            )
 
 
 def _remove(path: Path) -> None:
