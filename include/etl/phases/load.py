@@ -28,6 +28,7 @@ from include.etl.publication.rows import Change, NewRows
 from include.etl.records import checkpoint, extraction_audit, manifest
 from include.etl.records.manifest import ColumnType, Manifest, Rows, SchemaChange
 from include.etl.records.run import Counter, Run, measured, summary
+from include.etl.records.set_aside import folder_of
 from include.etl.storage import check_one_file_system, make_folder
 
 _PACKAGES = ("apache-airflow", "duckdb", "great-expectations", "pandas", "pyarrow")
@@ -100,8 +101,11 @@ def _prepare(
     rewrites = {f"rewritten/{change.new.path}": change.new.path for change in changes if change.new}
     removals = [change.old.path for change in changes if not change.new]
     removals += _stale(run, plan.window, {file.path for file in new})
-    changes_to_make = journal.Journal(renames=renames, manifests=manifests, rewrites=rewrites, removals=removals)
-    journal.write(staging, changes_to_make)
+    aside = run.storage.relative(folder_of(run.storage, run.source.source, run.key))
+    listed = journal.Journal(
+        renames=renames, manifests=manifests, rewrites=rewrites, removals=removals, set_aside=aside
+    )
+    journal.write(staging, listed)
     return written
 
 

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 
 from include.etl.errors import StorageError
 from include.etl.handover import Handover
+from include.etl.records.set_aside import adopt
 from include.etl.storage import publish, read_json, remove_folder, sync_folder, write_json
 
 NAME = "journal.json"
@@ -29,6 +30,7 @@ class Journal(Handover):
     manifests: dict[str, dict[str, Any] | None] = Field(description="Path -> content; None: the manifest goes.")
     rewrites: dict[str, str] = Field(default_factory=dict, description="As renames: other publications' files.")
     removals: list[str]
+    set_aside: str = Field(default="", description="Below the data folder: where the run has set rows aside.")
 
 
 def write(staging: Path, journal: Journal) -> None:
@@ -40,6 +42,8 @@ def finish(staging: Path, folder: Path) -> None:
     """Make the listed changes that are not made yet, and clear the staging folder; without a list only clear it."""
     if (found := pending(staging)) is not None:
         _apply(found, staging, folder)
+        if found.set_aside:
+            adopt(staging.parents[1] / found.set_aside)
     discard(staging)
 
 
