@@ -13,7 +13,8 @@ import pytest
 from include.etl import quarantine
 from include.etl import run as runner
 from include.etl.errors import ConfigurationError, StorageError, ValidationFailed
-from include.etl.phases.plan import Parameters, Trigger
+from include.etl.handover import Plan
+from include.etl.phases.plan import Parameters, Trigger, plan
 from include.etl.publication import journal
 from include.etl.records.run import Run
 from include.etl.records.set_aside import folder_of, of_this_try
@@ -290,6 +291,39 @@ def test_released_rows_that_are_dropped_meanwhile(
     clinic.run(release=one.run_key)
     assert len(clinic.rows()) == 99
     assert f"{one.run_key}: the rows set aside were dropped while they were read again" in caplog.text
+
+
+def planned(project: Project, **asked: Any) -> Plan:
+    run = Run(load_source("visits"), "drops", Storage(project.folder / "data"))
+    return plan(run, Parameters(**asked), Trigger(datetime.now(UTC), triggered_by="ann"), project.memory)
+
+
+def test_form_drops_and_reads_nothing(clinic: Project, caplog: pytest.LogCaptureFixture) -> None:
+    clinic.run()
+    (one,) = aside(clinic)
+    (clinic.folder / "clinic.db").rename(clinic.folder / "away.db")
+    assert planned(clinic, drop=one.run_key, reason="test patients").slices == []
+    assert aside(clinic) == []
+    assert f"2 rows that run {one.run_id} had set aside are deleted" in caplog.text
+    (line,) = (clinic.folder / "data/quarantine/visits/decisions.jsonl").read_text().splitlines()
+    assert [json.loads(line)[key] for key in ("decision", "by", "reason")] == ["drop", "ann", "test patients"]
+    assert '"action": "quarantine drop"' in "".join(p.read_text() for p in (clinic.folder / "data/audit").glob("2*"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"drop": "x", "reason": "why"}, "run 'x'; allowed: manual_cli"),
+        ({"drop": "x"}, "parameter reason: ''; allowed: a sentence that says why, with drop"),
+        ({"drop": "x", "reason": "why", "mode": "full"}, "parameter mode: 'full'; allowed: nothing with drop"),
+        ({"drop": "x", "reason": "why", "release": "x"}, "parameter release: 'x'; allowed: nothing with drop"),
+    ],
+)
+def test_wrong_drops(clinic: Project, asked: dict[str, str], message: str) -> None:
+    clinic.run()
+    with pytest.raises(ConfigurationError, match=message):
+        planned(clinic, **asked)
+    assert len(aside(clinic)) == 1
 
 
 def quarantined(project: Project, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, Any]:
