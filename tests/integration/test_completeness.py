@@ -280,7 +280,7 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("load", "fault", "window", "message"),
     [
-        ("append", leave_out(Overlap), LAST_DAYS, "1 rows of the window itself are not among those to be published"),
+        ("append", leave_out(Overlap), LAST_DAYS, "1 rows were left out as published before, and are not"),
         ("merge", leave_out(Merge), LAST_DAYS, "1 rows would vanish from visit_date=2024-01-01"),
         ("append", take_out, LAST_DAYS, "1 rows would vanish from visit_date=2024-01-04"),
         ("merge", take_out, LAST_DAYS, "1 rows would vanish from visit_date=2024-01-04"),
@@ -305,4 +305,4 @@ def test_late_row_that_is_taken_for_one_read_before(project: Project, monkeypatc
     late = datetime.fromisoformat(json.loads(*project.variables.values())["bound"]) - timedelta(minutes=9)
     project.execute(INSERT, [visit(99, late.replace(tzinfo=None))])
     leave_out(Overlap)(monkeypatch)
-    refused(project, StorageError, "1 rows were left out as published before, and stand in no publication")
+    refused(project, StorageError, "1 rows were left out as published before, and are not")

@@ -58,8 +58,6 @@ class _Proof:
         there = f"SELECT 1 FROM {parquet([settled])} AS settled WHERE {same(self.new.version, 'mine', 'settled')}"
         connection.execute(f"CREATE TEMP TABLE missing AS SELECT * {missing} ({there})")
         found = count(connection, "missing")
-        if self.new.source.load == "append" and (own := count(connection, f"missing WHERE {self._of_the_window()}")):
-            raise self._lost(own, "of the window itself are not among those to be published")
         self._forget("result", marked=self.new.source.deletes == "mark")
         for manifest, file in self._may_hold():
             if not count(connection, "missing"):
@@ -67,7 +65,7 @@ class _Proof:
             self.rows.register(manifest, file)
             self._forget("other", marked=bool(file.deleted))
         if lost := count(connection, "missing"):
-            raise self._lost(lost, "were left out as published before, and stand in no publication")
+            raise self._lost(lost, "were left out as published before, and are not")
         return found
 
     def check_taken_out(self, change: Change, rewritten: Path) -> None:
@@ -113,7 +111,7 @@ class _Proof:
 
     def _forget(self, table: str, *, marked: bool) -> None:
         """Take those that the table holds from the missing rows; what is marked stands for rows read before only."""
-        stands = self._stands_for(table, "missing")
+        stands = f"({self._stands_for(table, 'missing')} AND NOT {self._must_be_published()})"
         if marked:
             later = f"{same(self.new.key, table, 'missing')} AND {table}.{DELETED_AT} > {moment(self.new.read_at)}"
             stands = f"(({stands} AND {table}.{DELETED_AT} IS NULL) OR ({later}))"
@@ -129,11 +127,14 @@ class _Proof:
         newer = f"{complete} AND coalesce({row}.{cursor} >= {other}.{cursor}, {other}.{cursor} IS NULL)"
         return f"({version} OR ({same(self.new.key, row, other)} AND {newer}))"
 
-    def _of_the_window(self) -> str:
+    def _must_be_published(self) -> str:
+        """With `append`, rows of the window itself are published here, wherever else they stand."""
         start = self.new.window.start
+        if self.new.source.load == "merge":
+            return "false"
         if start is None or not self.new.cursor:
             return "true"
-        return f"{quote(self.new.cursor)} >= {self.new.bound(start)}"
+        return f"coalesce(missing.{quote(self.new.cursor)} >= {self.new.bound(start)}, false)"
 
     def _may_hold(self) -> Iterator[tuple[Manifest, PublishedFile]]:
         """Files of others that may hold a row that was left out, the newest publication first."""

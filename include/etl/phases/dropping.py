@@ -1,4 +1,4 @@
-"""A run that reads nothing: it deletes for good what another one has set aside, as `scripts/quarantine.py drop` does."""
+"""A run that reads nothing: it deletes for good what another one has set aside, as the command `drop` does."""
 
 from __future__ import annotations
 

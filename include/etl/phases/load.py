@@ -165,6 +165,7 @@ def _describe(
     removed = dict(transformed.removed)
     if again:
         why = "read again by the lookback" if source.load == "append" else "in this version or a newer one"
+        why += ", or found deleted since" if source.deletes == "mark" else ""
         removed[f"{manifest.AGAIN}, {why}"] = again
     return Manifest(
         source=source.source,
