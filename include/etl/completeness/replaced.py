@@ -71,11 +71,12 @@ class _Proof:
     def check_taken_out(self, change: Change, rewritten: Path) -> None:
         """Each row that a file of another publication has lost is among the new ones, or a newer version of it is."""
         connection, manifest = self.rows.connection, change.manifest
+        columns = [*self.new.version, *([DELETED_AT] if change.old.deleted else [])]
         self.rows.register(manifest, change.old)
-        connection.execute("CREATE OR REPLACE TEMP TABLE gone AS SELECT * FROM other")
+        wanted = ", ".join(quote(name) for name in (*columns, "_extracted_at"))
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE gone AS SELECT {wanted} FROM other")
         if change.new:
             PublishedRows(connection, self.new.source, rewritten).register(manifest, change.new)
-            columns = [*self.new.version, *([DELETED_AT] if change.old.deleted else [])]
             connection.execute(
                 f"DELETE FROM gone WHERE EXISTS (SELECT 1 FROM other WHERE {same(columns, 'gone', 'other')})"
             )
@@ -99,10 +100,8 @@ class _Proof:
 
     def _unexplained(self, table: str, *, marked: bool) -> int:
         """Rows of the table that no row of the result stands for; a full run stands for all that was read before it."""
-        replaced = self._stands_for("result", table)
-        if marked:
-            back = f"{table}.{DELETED_AT} IS NOT NULL AND {same(self.new.key, 'result', table)}"
-            replaced = f"({replaced} OR ({back}))"
+        back = [f"{table}.{DELETED_AT} IS NOT NULL"] if marked else []
+        replaced = self._stands_for("result", table, *back)
         stays = f"{table} WHERE NOT EXISTS (SELECT 1 FROM result WHERE {replaced})"
         if self.new.window.mode == "full":
             read = f"coalesce({DELETED_AT}, _extracted_at)" if marked else "_extracted_at"
@@ -111,21 +110,25 @@ class _Proof:
 
     def _forget(self, table: str, *, marked: bool) -> None:
         """Take those that the table holds from the missing rows; what is marked stands for rows read before only."""
-        stands = f"({self._stands_for(table, 'missing')} AND NOT {self._must_be_published()})"
-        if marked:
-            later = f"{same(self.new.key, table, 'missing')} AND {table}.{DELETED_AT} > {moment(self.new.read_at)}"
-            stands = f"(({stands} AND {table}.{DELETED_AT} IS NULL) OR ({later}))"
+        live = f"{table}.{DELETED_AT} IS NULL" if marked else "true"
+        later = [f"{table}.{DELETED_AT} > {moment(self.new.read_at)}"] if marked else []
+        stands = self._stands_for(table, "missing", *later, provided=f"{live} AND NOT {self._must_be_published()}")
         self.rows.connection.execute(f"DELETE FROM missing WHERE EXISTS (SELECT 1 FROM {table} WHERE {stands})")
 
-    def _stands_for(self, row: str, other: str) -> str:
-        """Whether the first row is the version of the second one, or, with `merge`, a newer one."""
-        version = same(self.new.version, row, other)
-        if self.new.source.load == "append" or not self.new.cursor:
-            return version
-        cursor = quote(self.new.cursor)
-        complete = " AND ".join(f"{other}.{quote(name)} IS NOT NULL" for name in self.new.key)
-        newer = f"{complete} AND coalesce({row}.{cursor} >= {other}.{cursor}, {other}.{cursor} IS NULL)"
-        return f"({version} OR ({same(self.new.key, row, other)} AND {newer}))"
+    def _stands_for(self, row: str, other: str, *anyway: str, provided: str = "true") -> str:
+        """Whether the first row is the second one's version (with `merge`, or a newer one), or has its key `anyway`.
+
+        The key comes first and by itself, so that DuckDB can join by it.
+        """
+        if not self.new.key:
+            return f"{same(self.new.version, row, other)} AND {provided}"
+        cursor = quote(self.new.cursor) if self.new.cursor else None
+        stands = f"{row}.{cursor} IS NOT DISTINCT FROM {other}.{cursor}" if cursor else "true"
+        if cursor and self.new.source.load == "merge":
+            complete = " AND ".join(f"{other}.{quote(name)} IS NOT NULL" for name in self.new.key)
+            newer = f"coalesce({row}.{cursor} >= {other}.{cursor}, {other}.{cursor} IS NULL)"
+            stands = f"({stands} OR ({complete} AND {newer}))"
+        return f"{same(self.new.key, row, other)} AND ({' OR '.join((f'({stands} AND {provided})', *anyway))})"
 
     def _must_be_published(self) -> str:
         """With `append`, rows of the window itself are published here, wherever else they stand."""
