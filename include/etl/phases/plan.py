@@ -20,6 +20,7 @@ from include.etl.engines.base import Writers
 from include.etl.errors import ConfigurationError
 from include.etl.handover import Mode, Plan, Slice, Window, written
 from include.etl.horizon import conditions, horizon, refuse_too_old
+from include.etl.phases import dropping
 from include.etl.publication import standing
 from include.etl.records import audit, checkpoint, extraction_audit
 from include.etl.records.run import Run, begin_anew, close_interrupted, measured
@@ -40,6 +41,7 @@ class Parameters:
     last_n_days: int | None = None
     reason: str = ""
     release: str | None = None
+    drop: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,9 @@ def plan(run: Run, parameters: Parameters, trigger: Trigger, variables: checkpoi
         close_interrupted(run)
         counter.facts = {"who": trigger.who, "reason": parameters.reason}
         decided = decide(run, parameters, trigger, variables, lambda: look(run.source))
+        if parameters.drop:
+            counter.facts.update(slices=0, dropped=dropping.drop(run, decided, parameters.drop))
+            return decided
         counter.facts.update(window=decided.window.model_dump(mode="json"), bound=decided.bound.model_dump(mode="json"))
         counter.facts.update(slices=len(decided.slices), conditions=conditions(run.source, decided.bound))
         numbers.remember(run.storage, run.source, decided.bound)
@@ -110,6 +115,8 @@ def decide(
     A run that has published before (it was cleared) gets its old window again, and so replaces its own files.
     """
     _check_reason(run.source, parameters, trigger)
+    if parameters.drop:
+        return dropping.planned(run, parameters, trigger.who)
     if parameters.release:
         parameters = _releasing(run, parameters)
     mode = choose_mode(run.source, parameters, trigger)
