@@ -23,7 +23,7 @@ from include.etl.errors import ConfigurationError, DataError, StorageError, Vali
 from include.etl.handover import Handover, Moment, Position, Window
 from include.etl.records import audit
 from include.etl.records.run import Run
-from include.etl.storage import Storage, plain_name, publish, read_json, remove_folder, seal, write_json
+from include.etl.storage import Storage, make_folder, plain_name, publish, read_json, remove_folder, seal, write_json
 from include.etl.validation import Failure, Reference, Verdict
 from include.etl.validation.failing_rows import condition, is_about_rows
 from include.etl.validation.suites import BATCH, read_suite
@@ -195,7 +195,7 @@ def _private(folder: Path) -> None:
     """Make the folder; it and the two above it are for the owner alone."""
     try:
         for path in (folder.parents[1], folder.parent, folder):
-            path.mkdir(parents=True, exist_ok=True)
+            make_folder(path)
             path.chmod(0o700)
     except OSError as error:
         raise StorageError(f"folder {folder}: {error.strerror}") from error
