@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 
 from include.etl.alerts import delivery
+from include.etl.alerts import memory as memories
 from include.etl.alerts.conditions import Ended
 from include.etl.alerts.memory import remembered
 from include.etl.alerts.report import tell_of_run
 from include.etl.errors import ExtractionError
+from include.etl.lock import locked
 from include.etl.records.run import Run
 from include.etl.sources import load_source
 from include.etl.storage import Storage, write_json
@@ -360,3 +362,16 @@ def test_processes_do_not_lose_what_others_noted(tmp_path: Path) -> None:
         process.join()
     with remembered(Storage(tmp_path), "visits") as memory:
         assert memory.open["failure"]["times"] == 45
+
+
+def test_who_does_not_get_the_memory_in_time_overwrites_nothing(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The alert goes out, and what others noted meanwhile stays."""
+    ward.configure(CHAT)
+    ward.tell("first", failed=True)
+    folder = ward.project.folder / "data" / "alerts" / "visits"
+    noted = (folder / "open.json").read_text()
+    monkeypatch.setattr(memories, "WAIT_S", 0.1)
+    with locked(folder / ".lock", "alerts", "a test"):
+        ward.tell("second", failed=True)
+    assert len(ward.posts.at(HOOK)) == 2
+    assert (folder / "open.json").read_text() == noted

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from include.etl.errors import StorageError
-from include.etl.storage import Storage, plain_name, publish, remove_folder
+from include.etl.storage import Storage, make_folder, plain_name, publish, remove_folder
 
 ROWS, RECORD = "rows.parquet", "quarantine.json"
 NEXT, NOTHING = "next", "nothing"
@@ -50,7 +50,7 @@ def private(folder: Path) -> None:
     """Make the folder of a run and the one beside; they and the two above them are for the owner alone."""
     try:
         for path in (folder.parents[1], folder.parent, folder, folder / NEXT):
-            path.mkdir(parents=True, exist_ok=True)
+            make_folder(path)
             path.chmod(0o700)
     except OSError as error:
         raise StorageError(f"folder {folder}: {error.strerror}") from error
