@@ -2,7 +2,7 @@
 BIN := .venv/bin
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-day ui clean test databases check format lock schema bench
+.PHONY: help setup demo demo-day ui clean test soak databases check format lock schema bench
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -26,6 +26,10 @@ clean: setup ## Remove what the demo has made: .airflow, demo/data, what its sou
 
 test: setup databases check ## Every check and every test
 	@$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+
+soak: setup databases ## Histories of late commits, many and long: SEEDS=10 SECONDS=30, some 25 minutes
+	@HISTORY_SEEDS=$(or $(SEEDS),10) HISTORY_SECONDS=$(or $(SECONDS),30) $(BIN)/python -m pytest -s -q \
+		tests/integration/test_history.py tests/integration/test_numbers_history.py
 
 databases: ## Install PostgreSQL and MariaDB for the tests, where they are missing and it is allowed
 	@scripts/install_databases.sh

@@ -44,7 +44,7 @@ class Cursor(Model):
     begin at the beginning, so that later ones are missed (first_run), or an error (refuse)."""
     lag: Duration | None = None
     """How far clocks that stamp rows may run behind the server's, and how long before its transaction a row may be
-    stamped. Where open transactions cannot be seen, also how long they last: 10m by default there, else nothing."""
+    stamped; nothing by default. Where open transactions cannot be seen, also how long they last, 10m at least."""
     longest_writer: Duration = timedelta(hours=1)
     """A transaction that has been open for longer is reported; if nothing new can be read before it, the run fails."""
 

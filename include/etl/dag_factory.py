@@ -122,6 +122,8 @@ def _params(source: Source) -> dict[str, Param]:
     if source.validation.on_failure == "quarantine":
         which = "Key or id of a run: read again the rows that it has set aside, with the suite as it is now."
         params["release"] = Param(None, type=["null", "string"], maxLength=500, description=which)
+        which = "Key or id of a run: delete for good the rows that it has set aside; nothing is read. Needs a reason."
+        params["drop"] = Param(None, type=["null", "string"], maxLength=500, description=which)
     return params
 
 

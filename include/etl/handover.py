@@ -82,6 +82,8 @@ class Bound(Handover):
     lag_s: float = 0.0
     unseen: str = ""
     """Why transactions in flight cannot be seen."""
+    degraded: bool = False
+    """It is less sure than it could be, and operators are to learn of it."""
     writer: str | None = None
     """The session of the oldest transaction in flight, as a DBA finds it."""
     writer_since: Moment | None = None

@@ -24,9 +24,7 @@ MARGIN = timedelta(seconds=2)
 def horizon(cursor: Cursor, asked: datetime, writers: Writers) -> Bound:
     """The end that is safe where `asked` was to be the end; it is never later than that."""
     skew = cursor.lag or timedelta(0)
-    wait = MARGIN + skew
-    if writers.unseen:
-        wait = writers.usual_lag if cursor.lag is None else cursor.lag
+    wait = lag(cursor, writers) if writers.unseen else MARGIN + skew
     reach = writers.now - wait
     oldest = min(writers.in_flight, key=lambda writer: began(writer, cursor), default=None)
     held = min(reach, began(oldest, cursor) - MARGIN - skew) if oldest else reach
@@ -38,10 +36,22 @@ def horizon(cursor: Cursor, asked: datetime, writers: Writers) -> Bound:
         safe=min(asked, held.replace(microsecond=0)),
         lag_s=wait.total_seconds(),
         unseen=writers.unseen,
+        degraded=degraded(cursor, writers),
         writer=named.session if named else None,
         writer_since=named.since if named else None,
         writer_too_old=too_old,
     )
+
+
+def lag(cursor: Cursor, writers: Writers) -> timedelta:
+    """How old what is read must be in any case. A lag that is meant for clocks must not shorten what is usual."""
+    configured = cursor.lag or timedelta(0)
+    return max(configured, writers.usual_lag) if writers.unseen else configured
+
+
+def degraded(cursor: Cursor, writers: Writers) -> bool:
+    """Whether the bound is less sure than it could be. Where nothing helps, `cursor.lag` is the source's decision."""
+    return bool(writers.unseen) and (writers.curable or cursor.lag is None)
 
 
 def began(writer: Writer, cursor: Cursor) -> datetime:
@@ -50,12 +60,12 @@ def began(writer: Writer, cursor: Cursor) -> datetime:
 
 
 def conditions(source: Source, bound: Bound) -> dict[str, str]:
-    """What operators are to learn of, though the run goes on. A source's own `cursor.lag` is its decision."""
+    """What operators are to learn of, though the run goes on."""
     found = {}
-    if bound.unseen and source.cursor and source.cursor.lag is None:
+    if bound.degraded:
         found["degraded guarantee"] = (
             f"transactions in flight cannot be seen, so a row that is committed more than {bound.lag_s:g} s after it "
-            f"was stamped can be missed: {bound.unseen}; or set cursor.lag to how long transactions last"
+            f"was stamped can be missed: {bound.unseen}; where transactions last longer, set cursor.lag"
         )
     if bound.writer_too_old and source.cursor:
         found["long-running writer"] = (

@@ -19,7 +19,7 @@ from include.etl.engines import open_source
 from include.etl.engines.base import Query, Writer, Writers
 from include.etl.errors import ConfigurationError
 from include.etl.handover import Bound, Handover, Mode, Moment, Window, written
-from include.etl.horizon import MARGIN, began
+from include.etl.horizon import MARGIN, began, degraded, lag
 from include.etl.query import build, quote
 from include.etl.records import checkpoint
 from include.etl.records.run import Run
@@ -62,9 +62,9 @@ def settle(source: Source, storage: Storage, observed: int | None, look: Callabl
     writers, deadline = look(), time.monotonic() + PATIENCE.total_seconds()
     newest = None if observed is None else Observation(end=observed, at=writers.now)
     known = [*kept(storage, source), *([newest] if newest else [])]
-    lag = _lag(source.cursor, writers)
+    wait = lag(source.cursor, writers)
     while newest and not _decided(newest, source.cursor, writers):
-        if lag > PATIENCE or time.monotonic() > deadline:
+        if wait > PATIENCE or time.monotonic() > deadline:
             break
         time.sleep(PAUSE_S)
         writers = look()
@@ -79,8 +79,9 @@ def _bound(cursor: Cursor, newest: Observation | None, known: Sequence[Observati
         asked=newest and newest.end,
         safe=max((one.end for one in known if _decided(one, cursor, writers)), default=None),
         observed_at=newest and newest.at,
-        lag_s=_lag(cursor, writers).total_seconds(),
+        lag_s=lag(cursor, writers).total_seconds(),
         unseen=writers.unseen,
+        degraded=degraded(cursor, writers),
         writer=oldest and oldest.session,
         writer_since=oldest and oldest.since,
         writer_too_old=oldest is not None and writers.now - oldest.since > cursor.longest_writer,
@@ -89,18 +90,13 @@ def _bound(cursor: Cursor, newest: Observation | None, known: Sequence[Observati
 
 def _decided(one: Observation, cursor: Cursor, writers: Writers) -> bool:
     """Whether every transaction that may bear a number below its end has been committed or rolled back."""
-    return writers.now >= one.at + _lag(cursor, writers) and not _pending(one, cursor, writers)
+    return writers.now >= one.at + lag(cursor, writers) and not _pending(one, cursor, writers)
 
 
 def _pending(one: Observation, cursor: Cursor, writers: Writers) -> list[Writer]:
     """Who was, or may have been, in a transaction when it was made; a number may be taken `lag` before that begins."""
     until = one.at + MARGIN + (cursor.lag or timedelta(0))
     return [writer for writer in writers.in_flight if began(writer, cursor) <= until]
-
-
-def _lag(cursor: Cursor, writers: Writers) -> timedelta:
-    """How old an observation must be in any case."""
-    return cursor.lag if cursor.lag is not None else writers.usual_lag if writers.unseen else timedelta(0)
 
 
 def kept(storage: Storage, source: Source) -> list[Observation]:
@@ -134,12 +130,23 @@ def decide(
     first, last = asked(run, mode, start, end, variables)
     if source.cursor and source.cursor.type == "rowversion":
         bound = row_versions.settle(source, look)
-        if mode == "incremental" and first is not None and isinstance(bound.asked, int) and first > bound.asked:
-            raise checkpoint.ahead(source, first, bound.asked)
     else:
         bound = settle(source, run.storage, observe(source), look)
+    if mode != "range":
+        _refuse_ahead(run, bound, variables)
     found, something = window(mode, first, last, bound)
     return found, bound, something
+
+
+def _refuse_ahead(run: Run, bound: Bound, variables: checkpoint.Variables) -> None:
+    """Raise CheckpointError for a number that nobody has borne yet: nothing would be read any more, in silence.
+
+    Where the newest rows have been deleted, earlier runs have seen them. An empty table has nothing to lose.
+    """
+    current = checkpoint.parse(run.source, variables)
+    ends = [one.end for one in kept(run.storage, run.source)] + ([bound.asked] if isinstance(bound.asked, int) else [])
+    if current is not None and ends and int(written(current.bound)) > max(ends):
+        raise checkpoint.ahead(run.source, current.bound, max(ends))
 
 
 def asked(

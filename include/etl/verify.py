@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from include.etl import cursor as cursors
 from include.etl import duck
+from include.etl.completeness import versions
 from include.etl.completeness.extraction import NOT_COUNTED, fields_of
 from include.etl.completeness.publication import READ, WRITTEN, of_format, published_fields
 from include.etl.completeness.totals import Totals, differences, of_source
@@ -24,7 +25,7 @@ from include.etl.publication.files import cursor_text
 from include.etl.records import manifest as manifests
 from include.etl.records.manifest import AGAIN, Manifest, PublishedFile
 from include.etl.records.run import Run
-from include.etl.storage import sha256
+from include.etl.storage import remove_folder, sha256
 
 Verdict = Literal["verified", "different", "not checked"]
 
@@ -129,7 +130,7 @@ def _held(run: Run, manifest: Manifest, everything: Sequence[Manifest]) -> int |
 
     None where files are missing: that is a difference already.
     """
-    removed = sum(count for why, count in manifest.rows.removed.items() if not why.startswith(AGAIN))
+    removed = sum(_on_purpose(manifest).values())
     if run.source.cursor is None:
         return manifest.rows.published + removed
     folder, held = manifests.published_folder(run.storage, manifest.source), removed
@@ -140,6 +141,10 @@ def _held(run: Run, manifest: Manifest, everything: Sequence[Manifest]) -> int |
     except ExtractionError:
         return None
     return held
+
+
+def _on_purpose(manifest: Manifest) -> dict[str, int]:
+    return {why: count for why, count in manifest.rows.removed.items() if not why.startswith(AGAIN)}
 
 
 def _within(run: Run, window: Window, folder: Path, manifest: Manifest, file: PublishedFile) -> int:
@@ -189,13 +194,26 @@ def _compare_source(run: Run, manifest: Manifest, finding: Finding, held: int | 
     with engine.session() as session:
         query = windowed(source, engine, session, window)
         now = of_source(engine, session, query, fields_of(source, session.schema(query)))
-    _judge(run, manifest, finding, held, now)
+        folder = run.storage.fresh_folder("interim", source.source, f"{run.key}-versions")
+        if versions.can_tell(source):
+            versions.read(source, engine, session, query, folder)
+    try:
+        missing = versions.not_published(run, window, folder) if versions.can_tell(source) else 0
+    finally:
+        remove_folder(folder)
+    # Which rows were left out on purpose is not recorded, only how many.
+    _judge(run, manifest, finding, held, now, missing - sum(_on_purpose(manifest).values()))
 
 
-def _judge(run: Run, manifest: Manifest, finding: Finding, held: int, now: Totals) -> None:
-    window, then = manifest.window, [one for one in manifest.completeness.checks if one.link == READ]
+def _judge(run: Run, manifest: Manifest, finding: Finding, held: int, now: Totals, missing: int) -> None:
+    then = [one for one in manifest.completeness.checks if one.link == READ]
     if now.rows == manifest.rows.extracted and then and (changed := _known(then[0].found, now.shown())):
         finding.differences += [f"source now: {line} (changed there without a new cursor value)" for line in changed]
+    elif missing > 0 and now.rows <= held:
+        finding.differences.append(
+            f"the source holds {now.rows} rows in this window, but {missing} of them were not published: they came "
+            f"after it was read. {_read_again(manifest)}"
+        )
     elif now.rows == held:
         finding.notes.append(f"the source holds {now.rows} rows, as published")
     elif run.source.cursor is None:
@@ -207,10 +225,14 @@ def _judge(run: Run, manifest: Manifest, finding: Finding, held: int, now: Total
             f"the source holds {now.rows} of {held} rows of this window: the others were updated or deleted since"
         )
     else:
-        since = f"--start {written(window.read_from)} " if window.read_from is not None else "--mode full"
-        until = f"--end {written(window.end)}" if window.read_from is not None else ""
         finding.differences.append(
             f"the source holds {now.rows} rows in this window, {held} were published or left out for a reason: some "
-            "came after it was read. Read it again: scripts/run_extraction.py --sources "
-            f"{manifest.source} {since}{until}"
+            f"came after it was read. {_read_again(manifest)}"
         )
+
+
+def _read_again(manifest: Manifest) -> str:
+    window = manifest.window
+    since = f"--start {written(window.read_from)} " if window.read_from is not None else "--mode full"
+    until = f"--end {written(window.end)}" if window.read_from is not None else ""
+    return f"Read it again: scripts/run_extraction.py --sources {manifest.source} {since}{until}"

@@ -23,13 +23,16 @@ from typing import Any
 import duckdb
 import pyarrow.parquet as pq
 
+from include.etl import quarantine
 from include.etl.handover import Bounds, Extracted, Plan, Slice, Transformed, Validated
 from include.etl.phases import extract as extract_phase
 from include.etl.phases import load as load_phase
 from include.etl.phases import plan as plan_phase
 from include.etl.phases import transform as transform_phase
+from include.etl.phases import validate as validate_phase
 from include.etl.publication import files, standing
 from include.etl.records.run import Run
+from include.etl.records.set_aside import NEXT
 from include.etl.sources import load_source
 from include.etl.storage import Storage
 
@@ -44,6 +47,19 @@ schedule: {incremental: "0 2 * * *"}
 extract: {batch_rows: 10}
 output: {formats: [parquet, csv], partition_by: visit_date}
 """
+MERGE = """
+load: merge
+deletes: mark
+validation: {on_failure: quarantine, max_rejected: 20%}
+"""
+SUITE = {
+    "name": "visits",
+    "expectations": [
+        {"type": "expect_column_values_to_not_be_in_set", "kwargs": {"column": "note", "value_set": ["bad"]}}
+    ],
+}
+GONE, BACK, BAD = (55, 56, 57), 56, (61, 62)
+"""With `merge`: keys that a full run has marked as deleted, one that comes back, and rows that are set aside."""
 FIRST = datetime(2024, 1, 2, 2, tzinfo=UTC)
 DAY = timedelta(days=1)
 ROWS = 60
@@ -77,10 +93,10 @@ class FileVariables:
         self._replace(self.path.with_suffix(".new"), self.path)
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, load: str) -> None:
     """The first publication, and what changes in the source after it."""
     (folder / "sources").mkdir(parents=True)
-    (folder / "sources" / "visits.yaml").write_text(VISITS)
+    (folder / "sources" / "visits.yaml").write_text(VISITS + (MERGE if load == "merge" else ""))
     with closing(sqlite3.connect(folder / "clinic.db")) as database, database:
         database.execute(
             "CREATE TABLE visits (visit_id INTEGER PRIMARY KEY, visit_date DATE, note TEXT, updated_at TIMESTAMP)"
@@ -88,9 +104,24 @@ def prepare(folder: Path) -> None:
         rows = [(n, _day(n), "first", FIRST - DAY + timedelta(minutes=20 * n)) for n in range(ROWS)]
         database.executemany("INSERT INTO visits VALUES (?, ?, ?, ?)", [(*row[:3], _text(row[3])) for row in rows])
     night(folder, "first", FIRST)
+    if load == "merge":
+        _mark(folder)
     with closing(sqlite3.connect(folder / "clinic.db")) as database, database:
         later = [(n, _day(n), "second", FIRST + timedelta(minutes=20 * n)) for n in (*range(0, 50, 4), *range(60, 70))]
         database.executemany("REPLACE INTO visits VALUES (?, ?, ?, ?)", [(*row[:3], _text(row[3])) for row in later])
+        if load == "merge":
+            back = (BACK, _day(BACK), "back", _text(FIRST + timedelta(hours=1)))
+            database.execute("INSERT INTO visits VALUES (?, ?, ?, ?)", back)
+            database.execute(f"UPDATE visits SET note = 'bad' WHERE visit_id IN {BAD}")
+
+
+def _mark(folder: Path) -> None:
+    """A full run, with a suite from now on, marks what has left the source."""
+    (folder / "expectations").mkdir()
+    (folder / "expectations" / "visits.json").write_text(json.dumps(SUITE))
+    with closing(sqlite3.connect(folder / "clinic.db")) as database, database:
+        database.execute(f"DELETE FROM visits WHERE visit_id IN {GONE}")
+    night(folder, "full", FIRST, mode="full")
 
 
 def _day(number: int) -> str:
@@ -102,7 +133,7 @@ def _text(moment: datetime) -> str:
     return moment.replace(tzinfo=None).isoformat(sep=" ")
 
 
-def night(folder: Path, run_id: str, end: datetime, afresh: bool = True) -> None:
+def night(folder: Path, run_id: str, end: datetime, afresh: bool = True, mode: str | None = None) -> None:
     """One scheduled run, task by task; what a task returned is kept, as XComs are, and it is not run again.
 
     The interval begins twelve hours before the checkpoint: rows of the older publication are read again and move.
@@ -117,13 +148,16 @@ def night(folder: Path, run_id: str, end: datetime, afresh: bool = True) -> None
     tasks = _Tasks(folder / "xcom" / run_id, afresh)
     variables = FileVariables(folder)
     trigger = plan_phase.Trigger(end, (end - DAY - DAY / 2, end), scheduled=True)
-    planned = tasks("plan", Plan, lambda: plan_phase.plan(run, plan_phase.Parameters(), trigger, variables))
+    planned = tasks("plan", Plan, lambda: plan_phase.plan(run, plan_phase.Parameters(mode), trigger, variables))
     read = [
         tasks(f"extract-{n}", Extracted, lambda n=n: extract_phase.extract(run, planned, Slice(index=n)))  # type: ignore[misc]
         for n in range(len(planned.slices))
     ]
+    validated = Validated(verdict="no suite")
+    if run.source.suite_path:
+        validated = tasks("validate", Validated, lambda: validate_phase.check(run, planned, read))
     interim = tasks("transform", Transformed, lambda: transform_phase.transform(run, planned, read))
-    load_phase.load(run, planned, read, Validated(verdict="no suite"), interim, variables)
+    load_phase.load(run, planned, read, validated, interim, variables)
 
 
 class _Tasks:
@@ -190,9 +224,9 @@ def reporting(work: Callable[..., None], folder: Path, *arguments: Any) -> None:
         work(folder, *arguments)
 
 
-def prepare_and_list_modules(folder: Path) -> None:
+def prepare_and_list_modules(folder: Path, load: str) -> None:
     """Also tell which modules a run imports, so that the others' parent imports them once."""
-    prepare(folder)
+    prepare(folder, load)
     (folder / "modules").write_text("\n".join(name for name in sys.modules if not name.startswith("__")))
 
 
@@ -229,7 +263,8 @@ def seen(folder: Path) -> Rows:
             for file in manifest.files:
                 table = files.read(published.folder_of(file), manifest, file).read_all()
                 assert table.num_rows == file.rows
-                columns = table.select(["visit_id", "note", "updated_at", "visit_date"]).to_pylist()
+                marks = [name for name in table.column_names if name == "_deleted_at"]
+                columns = table.select(["visit_id", "note", "updated_at", "visit_date", *marks]).to_pylist()
                 found.update((file.format, *map(str, row.values())) for row in columns)
     return found
 
@@ -267,17 +302,26 @@ def checked(folder: Path, old: Rows, new: Rows, undisturbed: Path, recovery: str
     else:
         night(folder, "second", FIRST + DAY, afresh=recovery == "cleared")
     assert seen(folder) == new
+    assert set_aside(folder) == set_aside(undisturbed)
     assert all(found == {int(row[1]) for row in new} for found in (*globbed(folder), listed(folder)))
     bound = FIRST + (2 if recovery == "next night" else 1) * DAY
     assert str(json.loads(str(FileVariables(folder).get("checkpoint__visits")))["bound"]) == f"{bound:%Y-%m-%dT%XZ}"
     if recovery != "next night":
         assert published_bytes(folder) == published_bytes(undisturbed), "files differ from an undisturbed run's"
         assert not left_over(folder / "data"), left_over(folder / "data")
+        assert not list((folder / "data").rglob(NEXT))
     else:
         assert not [path for path in left_over(folder / "data") if path.parts[0] not in ("raw", "interim", "runs")]
         statuses = {path.parent.name[:6]: json.loads(path.read_text()) for path in _summaries(folder)}
         assert statuses["third-"]["status"] == "published"
         assert statuses.get("second", {"status": "never began"})["status"] != "running"
+
+
+def set_aside(folder: Path) -> set[int]:
+    """Keys of the rows that are in quarantine."""
+    storage = Storage(folder / "data")
+    paths = [quarantine.rows_file(storage, one) for one in quarantine.standing(storage, "visits")]
+    return {key for path in paths for key in pq.read_table(path)["visit_id"].to_pylist()}
 
 
 def _summaries(folder: Path) -> Iterator[Path]:

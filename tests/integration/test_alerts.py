@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from include.etl.alerts import delivery, memory
+from include.etl.alerts import delivery
+from include.etl.alerts import memory as memories
 from include.etl.alerts.conditions import Ended
 from include.etl.alerts.memory import remembered
 from include.etl.alerts.report import tell_of_run
@@ -357,21 +358,6 @@ def test_a_damaged_memory_or_record_hides_nothing(ward: Ward) -> None:
     assert ward.posts.at(HOOK)[0]["text"] == "[FAILED] visits: run failed"
 
 
-def test_a_memory_that_another_process_holds_is_left_as_it_is(
-    ward: Ward, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(memory, "WAIT_S", 0.0)
-    ward.configure(CHAT)
-    ward.tell("first", failed=True)
-    path = ward.project.folder / "data/alerts/visits/open.json"
-    before = path.read_bytes()
-    with locked(path.with_name(".lock"), "alerts", "another"):
-        ward.tell("second", failed=True)
-    assert path.read_bytes() == before
-    assert len(ward.posts.at(HOOK)) == 2
-    assert "what was told before is not known" in caplog.text
-
-
 def note(root: Path, times: int) -> None:
     for _ in range(times):
         with remembered(Storage(root), "visits") as known:
@@ -385,5 +371,18 @@ def test_processes_do_not_lose_what_others_noted(tmp_path: Path) -> None:
         process.start()
     for process in processes:
         process.join()
-    with remembered(Storage(tmp_path), "visits") as known:
-        assert known.open["failure"]["times"] == 45
+    with remembered(Storage(tmp_path), "visits") as memory:
+        assert memory.open["failure"]["times"] == 45
+
+
+def test_who_does_not_get_the_memory_in_time_overwrites_nothing(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The alert goes out, and what others noted meanwhile stays."""
+    ward.configure(CHAT)
+    ward.tell("first", failed=True)
+    folder = ward.project.folder / "data" / "alerts" / "visits"
+    noted = (folder / "open.json").read_text()
+    monkeypatch.setattr(memories, "WAIT_S", 0.1)
+    with locked(folder / ".lock", "alerts", "a test"):
+        ward.tell("second", failed=True)
+    assert len(ward.posts.at(HOOK)) == 2
+    assert (folder / "open.json").read_text() == noted

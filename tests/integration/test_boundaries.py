@@ -97,7 +97,7 @@ def test_100_nanoseconds_beside_an_edge_stay_on_their_side(project: Project, zon
     assert (second.files[0].cursor_min, second.files[0].cursor_max) == ("2024-01-01T12:00:00.000000",) * 2
     assert found(project) == [(before[0], 0), (before[1], 1), (after[0], 2), (after[1], 3)]
     publish(project, "again", 0, [edge, edge + 200], kind)
-    assert found(project) == [(before[0], 0), (before[1], 1), (edge, 2), (edge + 200, 3)]
+    assert found(project) == [(before[0], 0), (before[1], 1), (edge, 2), (edge + 100, 3), (edge + 200, 3)]
 
 
 def publish(project: Project, name: str, hour: int, stamps: list[int], kind: pa.DataType) -> Manifest:

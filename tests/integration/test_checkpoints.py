@@ -151,6 +151,31 @@ def test_show_list_set_restore_reset(published: Project, capsys: pytest.CaptureF
     assert command("show", "visits", capsys=capsys)[0] == 0
 
 
+@pytest.mark.parametrize("command", [["reset", "visits"], ["set", "visits", "--to", "2024-01-01T00:00:00Z"]])
+def test_what_is_set_back_while_a_run_reads_is_not_undone_by_it(
+    published: Project, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    def extract_later(*given: Any) -> Any:
+        assert checkpoints.main([*command, "--yes"]) == 0
+        return extract(*given)
+
+    extract = runner.extract
+    monkeypatch.setattr(runner, "extract", extract_later)
+    published.execute(INSERT, [(9, "2024-01-02", "1.00", "late", "2024-01-02 08:00:00")])
+    published.run()
+    monkeypatch.setattr(runner, "extract", extract)
+    runs = (published.folder / "data" / "runs" / "visits").glob("*/summary.json")
+    newest = json.loads(max(runs, key=lambda path: path.stat().st_mtime_ns).read_text())
+    assert "set after this run planned to read" in newest["phases"][-1]["checkpoint_left"]
+    if command[0] == "reset":
+        assert KEY not in published.variables
+        published.run(mode="full")
+    else:
+        assert json.loads(published.variables[KEY])["bound"] == "2024-01-01T00:00:00Z"
+        published.run()
+    assert [row[0] for row in published.rows()] == [*range(5), 9]
+
+
 def test_what_was_replaced_is_kept_and_audited(published: Project) -> None:
     published.variables[KEY] = "spoilt { by hand"
     assert checkpoints.main(["list"]) == checkpoints.main(["show", "visits"]) == 2

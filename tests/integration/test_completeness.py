@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ from include.etl.outputs.csv import CsvOutput
 from include.etl.outputs.excel import ExcelOutput
 from include.etl.outputs.parquet import ParquetOutput
 from include.etl.phases import transform as transform_phase
+from include.etl.publication.added import AddedRows
+from include.etl.publication.merge import Merge
+from include.etl.publication.overlap import Overlap
+from include.etl.publication.rows import PublishedRows
 from tests.integration.conftest import VISITS, Project
 from tests.integration.test_publication import FIRST, INSERT, some_visits, visit
 
@@ -39,11 +44,11 @@ def clinic(project: Project) -> Project:
     return project
 
 
-def refused(project: Project, error: type[Exception], message: str) -> str:
+def refused(project: Project, error: type[Exception], message: str, **parameters: str) -> str:
     """The run fails so, and neither what is published nor the checkpoint has changed."""
     before, checkpoint = project.files(), dict(project.variables)
     with pytest.raises(error, match=message) as raised:
-        project.run()
+        project.run(**parameters)
     assert project.files() == before
     assert project.variables == checkpoint
     assert not list((project.folder / "data" / "staging").glob("*/*"))
@@ -194,7 +199,7 @@ def test_rewritten_file_of_another_publication_is_read_back(clinic: Project, mon
         return int(table.num_rows)
 
     monkeypatch.setattr(ParquetOutput, "write", lossy)
-    with pytest.raises(StorageError, match="were written"):
+    with pytest.raises(StorageError, match="1 rows would vanish from visit_date="):
         clinic.run(start="2024-01-01", end="2024-01-01T20:00:00Z")
     assert clinic.files() == before
 
@@ -241,3 +246,63 @@ def test_source_without_one_state(
     found = clinic.run().publication.completeness
     assert found.verified is verified
     assert ("rows were changing" in found.reason) is not verified
+
+
+FIRST_DAYS, LAST_DAYS = {"start": "2024-01-01", "end": "2024-01-03"}, {"start": "2024-01-02", "end": "2024-01-04"}
+Fault = Callable[[pytest.MonkeyPatch], None]
+
+
+def leave_out(strategy: type[Any]) -> Fault:
+    """A new row is taken for one that is published already."""
+
+    def lossy(self: Any, result: Path, settle: Any = strategy.settle) -> Path:
+        pq.write_table(pq.read_table(settle(self, result)).slice(1), result)
+        return result
+
+    return lambda monkeypatch: monkeypatch.setattr(strategy, "settle", lossy)
+
+
+def take_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of an older file, which was not read again, is taken for one that was."""
+    without = PublishedRows.without
+
+    def greedy(self: Any, manifest: Any, file: Any, gone: str, staging: Path) -> Any:
+        return without(self, manifest, file, f"({gone} OR visit_id = 3)", staging)
+
+    monkeypatch.setattr(PublishedRows, "without", greedy)
+
+
+def forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the window's own earlier publication held is given up."""
+    monkeypatch.setattr(AddedRows, "add", lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    ("load", "fault", "window", "message"),
+    [
+        ("append", leave_out(Overlap), LAST_DAYS, "1 rows were left out as published before, and are not"),
+        ("merge", leave_out(Merge), LAST_DAYS, "1 rows would vanish from visit_date=2024-01-01"),
+        ("append", take_out, LAST_DAYS, "1 rows would vanish from visit_date=2024-01-04"),
+        ("merge", take_out, LAST_DAYS, "1 rows would vanish from visit_date=2024-01-04"),
+        ("append", forget, FIRST_DAYS, "1 rows would vanish from visit_date=2024-01-01.* not read again"),
+        ("merge", forget, FIRST_DAYS, "1 rows would vanish from visit_date=2024-01-01.* not read again"),
+    ],
+)
+def test_row_that_publishing_gives_up(
+    project: Project, monkeypatch: pytest.MonkeyPatch, load: str, fault: Fault, window: dict[str, str], message: str
+) -> None:
+    project.configure(f"{VISITS}load: {load}\n")
+    project.execute(INSERT, some_visits(50))
+    project.run(**FIRST_DAYS)
+    project.execute("UPDATE visits SET updated_at = '2024-03-01 00:00:00' WHERE visit_id = 5")
+    fault(monkeypatch)
+    refused(project, StorageError, message, **window)
+
+
+def test_late_row_that_is_taken_for_one_read_before(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.execute(INSERT, some_visits(50))
+    project.run()
+    late = datetime.fromisoformat(json.loads(*project.variables.values())["bound"]) - timedelta(minutes=9)
+    project.execute(INSERT, [visit(99, late.replace(tzinfo=None))])
+    leave_out(Overlap)(monkeypatch)
+    refused(project, StorageError, "1 rows were left out as published before, and are not")

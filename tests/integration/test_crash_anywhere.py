@@ -54,10 +54,10 @@ class Rehearsal:
 
 
 @pytest.fixture(scope="module")
-def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
+def rehearsal(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Rehearsal]:
     folder = tmp_path_factory.mktemp("crash")
     first = multiprocessing.get_context("spawn").Process(
-        target=crashing.prepare_and_list_modules, args=(folder / "base",)
+        target=crashing.prepare_and_list_modules, args=(folder / "base", request.param)
     )
     first.start()
     first.join(120)
@@ -72,6 +72,7 @@ def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
     return made
 
 
+@pytest.mark.parametrize("rehearsal", ["append"], indirect=True)
 def test_the_rehearsal_is_worth_it(rehearsal: Rehearsal) -> None:
     """Files of the older publication are rewritten and removed, and many steps can fail."""
     old, new = (crashing.published_bytes(rehearsal.folder / name) for name in ("base", "undisturbed"))
@@ -84,7 +85,25 @@ def test_the_rehearsal_is_worth_it(rehearsal: Rehearsal) -> None:
     assert {"replace", "unlink", "rmdir", "mkdir", "write_table", "set", "write_text"} <= set(rehearsal.steps)
 
 
-@pytest.mark.parametrize(("work", "exit_code", "every"), [(crashing.killed_at, -9, 1), (crashing.failing_at, 0, 5)])
+@pytest.mark.parametrize("rehearsal", ["merge"], indirect=True)
+def test_the_rehearsal_of_a_merge_is_worth_it(rehearsal: Rehearsal) -> None:
+    """Marked rows stay but for the one that comes back, updates replace rows, and bad rows are set aside."""
+    marked = [{int(row[1]) for row in rows if row[-1] != "None"} for rows in (rehearsal.old, rehearsal.new)]
+    assert marked == [set(crashing.GONE), set(crashing.GONE) - {crashing.BACK}]
+    assert len(rehearsal.new) == len({row[:2] for row in rehearsal.new}), "a key is published twice"
+    assert crashing.set_aside(rehearsal.folder / "undisturbed") == set(crashing.BAD)
+    assert len(rehearsal.steps) >= LEAST_STEPS
+
+
+@pytest.mark.parametrize(
+    ("rehearsal", "work", "exit_code", "every"),
+    [
+        ("append", crashing.killed_at, -9, 1),
+        ("append", crashing.failing_at, 0, 5),
+        ("merge", crashing.killed_at, -9, 12),
+    ],
+    indirect=["rehearsal"],
+)
 def test_disturbed_at_any_step_it_ends_right(rehearsal: Rehearsal, work: Any, exit_code: int, every: int) -> None:
     numbers = range(0, len(rehearsal.steps), every)
     with ThreadPoolExecutor(3) as pool:

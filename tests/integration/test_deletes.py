@@ -97,6 +97,20 @@ def test_rows_that_another_run_read_later_are_not_marked(marking: Project) -> No
     assert [row[0] for row in marking.rows()] == [*range(10), 77]
 
 
+def test_row_read_before_it_was_found_deleted_stays_deleted(marking: Project) -> None:
+    """An incremental run reads a row, a full run after it finds it deleted, and is published first."""
+    marking.run()
+    run = Run(load_source("visits"), "slow", Storage.from_environment())
+    planned = plan(run, Parameters(**DAY), Trigger(datetime.now(UTC)), marking.memory)
+    read = [extract(run, planned, part) for part in planned.slices]
+    marking.execute("DELETE FROM visits WHERE visit_id = 3")
+    marking.run(mode="full")
+    interim = transform(run, planned, read)
+    load(run, planned, read, Validated(verdict="no suite"), interim, marking.memory)
+    assert marked(marking).keys() == {3}
+    assert [row[0] for row in marking.rows()] == list(range(10))
+
+
 def test_row_that_a_transformation_leaves_out_is_not_marked(marking: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     marking.run()
     monkeypatch.setitem(TRANSFORMS, "few", "few.sql")

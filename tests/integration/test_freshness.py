@@ -9,6 +9,8 @@ import pytest
 
 from include.etl.alerts import freshness
 from include.etl.alerts.callbacks import deadline_missed
+from include.etl.alerts.conditions import Ended
+from include.etl.alerts.report import tell_of_deadline, tell_of_run
 from include.etl.records import manifest
 from include.etl.sources import load_source
 from include.etl.storage import Storage, read_json, write_json
@@ -147,6 +149,60 @@ def test_a_missed_deadline_is_told_while_the_run_is_at_work(
         published(project, MONDAY, MONDAY)
         freshness.check_all(MONDAY + timedelta(hours=27))
         assert len(titles(posts)) == 1, "told already"
+
+
+LATE = {"dag_run": {"dag_id": "visits", "dag_run_id": "scheduled__x", "state": "running"}}
+
+
+def ended(*, failed: bool = False) -> None:
+    tell_of_run(load_source("visits"), Ended("visits", "scheduled__x", failed, datetime.now(UTC)))
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_run_past_its_deadline_is_right_again_when_it_ends_and_not_before(
+    project: Project, posts: Posts, before: bool
+) -> None:
+    """Whether the source was ever published before or not: that its data is not late does not end the run."""
+    if before:
+        published(project, MONDAY, MONDAY + timedelta(minutes=5))
+    deadline_missed(LATE)
+    assert freshness.check_all(MONDAY + timedelta(hours=4)) == []
+    assert titles(posts) == ["[LATE] visits: late data"]
+    ended()
+    ended()
+    assert titles(posts)[1:] == ["[OK] visits: recovered"]
+
+
+def test_a_run_past_its_deadline_hides_no_later_night(project: Project, posts: Posts) -> None:
+    """It fails, or somebody marks it as failed, of which nobody hears; then the scheduler stops."""
+    published(project, MONDAY, MONDAY)
+    deadline_missed(LATE)
+    ended(failed=True)
+    next_year = MONDAY.replace(year=datetime.now(UTC).year + 1)
+    for hours in (4, 5):
+        assert freshness.check_all(next_year + timedelta(hours=hours)) == ["visits"]
+    assert titles(posts)[2:] == ["[LATE] visits: late data"]
+    published(project, next_year, next_year + timedelta(hours=6))
+    assert freshness.check_all(next_year + timedelta(hours=7)) == []
+    ended()
+    assert titles(posts)[3:] == ["[OK] visits: recovered"] * 2  # the data's, and the failed run's
+
+
+def test_a_deadline_that_reached_nobody_is_told_by_freshness(project: Project, posts: Posts) -> None:
+    published(project, MONDAY, MONDAY)
+    posts.status[HOOK] = 500
+    deadline_missed(LATE)
+    posts.status.clear()
+    posts.received.clear()
+    assert freshness.check_all(MONDAY + timedelta(hours=27)) == ["visits"]
+    assert titles(posts) == ["[LATE] visits: late data"]
+
+
+def test_a_deadline_is_not_told_of_a_run_that_ended_meanwhile(project: Project, posts: Posts) -> None:
+    """Airflow says how the run was when its deadline passed; executors may be busy for long."""
+    run_id = project.run().publication.run_id
+    tell_of_deadline(load_source("visits"), "by hand", run_id, MONDAY)
+    assert titles(posts) == []
 
 
 def test_deadlines_of_the_dags(project: Project) -> None:

@@ -1,12 +1,17 @@
-"""Random histories of a source and of runs over it, beside a model that says what must be published after each run."""
+"""Random histories of a source and of runs over it, beside a model that says what must be published after each run.
+
+HISTORY_SEEDS=50 asks for more of them than the suite has time for.
+"""
 
 from __future__ import annotations
 
+import os
 import random
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -18,7 +23,7 @@ from include.etl.phases.extract import extract
 from include.etl.phases.load import load
 from include.etl.phases.plan import Parameters, Trigger, plan
 from include.etl.phases.transform import transform
-from include.etl.publication import files, journal
+from include.etl.publication import files, journal, standing
 from include.etl.records import manifest
 from include.etl.records.run import Run
 from include.etl.sources import load_source
@@ -26,7 +31,8 @@ from include.etl.storage import Storage
 from tests.integration.conftest import VISITS, Project
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
-KEYS, HOURS, RUNS = 12, 60, 12
+KEYS, HOURS, RUNS = 12, 60, 5
+SEEDS = range(int(os.environ.get("HISTORY_SEEDS", "2")))
 
 
 class Stopped(BaseException):
@@ -80,10 +86,12 @@ class Model:
     def _append(self, read: list[Row], window: Window) -> None:
         keys, others = {row.key for row in read}, [row for row in self.rows if row.window != window.name]
         others = [row for row in others if not (row.deleted and row.key in keys)]
+        again = {(row.key, row.cursor) for row in read}
+        own = [row for row in self.rows if row.window == window.name and (row.key, row.cursor) not in again]
         standing = {(row.key, row.cursor) for row in others}
         new = [row for row in read if not (looked_back(row, window) and (row.key, row.cursor) in standing)]
         versions = {(row.key, row.cursor) for row in new}
-        self.rows = [row for row in others if (row.key, row.cursor) not in versions] + new
+        self.rows = [row for row in others if (row.key, row.cursor) not in versions] + new + own
 
 
 def within(row: Row, window: Window) -> bool:
@@ -142,7 +150,7 @@ class History:
             return run_id, Parameters(), Trigger(self.now, (start, start + timedelta(hours=12)), backfill=True)
         return run_id, Parameters(mode="full" if kind == "full" else None), trigger
 
-    def run(self, monkeypatch: pytest.MonkeyPatch) -> bool:
+    def run(self, monkeypatch: pytest.MonkeyPatch, risk: float) -> bool:
         """One run, which may be killed while it publishes; returns whether it ended."""
         chosen = self.choose()
         run_id, parameters, trigger = chosen
@@ -153,7 +161,7 @@ class History:
         interim = transform(run, planned, read)
         stopped, left = False, self._journal()
         with monkeypatch.context() as patch:
-            if self.dice.random() < 0.3:
+            if self.dice.random() < risk:
                 die(patch, self.dice.randrange(8))
             try:
                 load(run, planned, read, Validated(verdict="no suite"), interim, self.project.memory)
@@ -174,9 +182,18 @@ class History:
         source, folder = load_source("visits"), self.project.published
         for format_name in source.output.formats:
             assert sorted(self._read(format_name)) == expected, format_name
+        self.check_held()
         listed = {file.path for one in self._manifests() for file in one.files}
         there = {p.relative_to(folder).as_posix() for p in folder.rglob("*-0.*") if "_manifests" not in p.parts}
         assert there == listed
+
+    def check_held(self) -> None:
+        """Readers who ask for what stands see the model's rows, also after a kill."""
+        expected = sorted(map(plain, self.model.rows))
+        with standing.held(Storage.from_environment(), "visits", "test") as found:
+            listed = [(found.folder_of(file), one, file) for one in found.manifests for file in one.files]
+            for format_name in load_source("visits").output.formats:
+                assert sorted(rows_of([one for one in listed if one[2].format == format_name])) == expected
 
     def _manifests(self) -> list[manifest.Manifest]:
         return manifest.current(Storage.from_environment(), "visits")
@@ -188,16 +205,20 @@ class History:
                 columns = "visit_id, visit_date, note, updated_at" + (", _deleted_at" if self.model.mark else ", NULL")
                 found = connection.execute(f"SELECT {columns} FROM {everything}").fetchall()
             return [plain(Row(k, d and str(d), n, c, gone is not None)) for k, d, n, c, gone in found]
-        rows = []
-        for one in self._manifests():
-            for file in (file for file in one.files if file.format == format_name):
-                table = files.read(self.project.published, one, file).read_all()
-                assert len(table) == file.rows
-                for row in table.to_pylist():
-                    day = row["visit_date"] and str(row["visit_date"])
-                    marked = row.get("_deleted_at") is not None
-                    rows.append(plain(Row(row["visit_id"], day, row["note"], row["updated_at"], marked)))
-        return rows
+        listed = [(self.project.published, one, file) for one in self._manifests() for file in one.files]
+        return rows_of([one for one in listed if one[2].format == format_name])
+
+
+def rows_of(listed: list[tuple[Path, manifest.Manifest, manifest.PublishedFile]]) -> list[tuple[str, ...]]:
+    rows = []
+    for folder, one, file in listed:
+        table = files.read(folder, one, file).read_all()
+        assert len(table) == file.rows
+        for row in table.to_pylist():
+            day = row["visit_date"] and str(row["visit_date"])
+            marked = row.get("_deleted_at") is not None
+            rows.append(plain(Row(row["visit_id"], day, row["note"], row["updated_at"], marked)))
+    return rows
 
 
 def plain(row: Row) -> tuple[str, ...]:
@@ -221,6 +242,7 @@ def die(patch: pytest.MonkeyPatch, step: int) -> None:
     patch.setattr(journal, "write_json", dying(storage.write_json))
 
 
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(
     ("mode", "deletes", "formats"),
     [
@@ -232,13 +254,17 @@ def die(patch: pytest.MonkeyPatch, step: int) -> None:
     ],
 )
 def test_published_rows_equal_the_model_after_every_run(
-    project: Project, monkeypatch: pytest.MonkeyPatch, mode: str, deletes: str, formats: str
+    project: Project, monkeypatch: pytest.MonkeyPatch, mode: str, deletes: str, formats: str, seed: int
 ) -> None:
     yaml = VISITS.replace("[parquet]", f"[{formats}]").replace("lookback: 1h", "lookback: 4h")
     project.configure(f"{yaml}load: {mode}\ndeletes: {deletes}\nmax_deletes: 100%\n")
-    dice = random.Random(f"{mode} {deletes} {formats}")
+    dice = random.Random(f"{mode} {deletes} {formats} {seed}")
     history = History(project, dice, Model(mode == "merge", deletes == "mark"))
     for _ in range(RUNS):
         history.change()
-        if history.run(monkeypatch):
+        if history.run(monkeypatch, risk=0.3):
             history.check()
+        else:
+            history.check_held()
+    assert history.run(monkeypatch, risk=0.0)
+    history.check()

@@ -1,13 +1,15 @@
 """Late commits: applications write for some seconds while incremental runs go on, and no committed row is missing.
 
 Each history is read twice: with the bound, and by a source that does not look at transactions in flight. The second one
-has to lose rows, or the first proves nothing. HISTORY_SEED repeats the dice of a history, though not its timing.
+has to lose rows, or the first proves nothing. HISTORY_SEED repeats the dice of a history, though not its timing;
+HISTORY_SEEDS is how many histories there are, HISTORY_SECONDS how long each lasts (`make soak`).
 """
 
 from __future__ import annotations
 
 import os
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -26,7 +28,8 @@ from include.etl.phases import plan as planning
 from tests.integration.conftest import Project
 from tests.servers import DatabaseServer
 
-SECONDS, WRITERS = 6.0, 10
+SEEDS, SECONDS = int(os.environ.get("HISTORY_SEEDS", "2")), float(os.environ.get("HISTORY_SECONDS", "6"))
+WRITERS, COMMITS_PER_S = 10, 50
 LONG, SLOW, SLOWEST = (1.0, 4.5), (3.5, 4.5), 2
 """Seconds that a transaction lasts now and then; and how long all of the slowest writers' last."""
 LAG_S = 1.0
@@ -57,7 +60,7 @@ class Applications:
     server: DatabaseServer
     seed: int
     stop: threading.Event = field(default_factory=threading.Event)
-    transactions: int = 0
+    committed: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self, reading: Callable[[], None]) -> None:
@@ -78,11 +81,11 @@ class Applications:
         with closing(self.server.connect()) as connection, connection.cursor() as cursor:
             cursor.execute("set time zone 'UTC'" if self.server.conn_type == "postgres" else "set time_zone = '+00:00'")
             while not self.stop.is_set():
-                self._transaction(cursor, dice, rows, number, behind)
+                committed = self._transaction(cursor, dice, rows, number, behind)
                 with self.lock:
-                    self.transactions += 1
+                    self.committed += committed
 
-    def _transaction(self, cursor: Any, dice: random.Random, rows: set[int], number: int, behind: timedelta) -> None:
+    def _transaction(self, cursor: Any, dice: random.Random, rows: set[int], number: int, behind: timedelta) -> bool:
         written = set()
         cursor.execute("begin")
         for _ in range(dice.choice([1, 1, 3])):
@@ -94,15 +97,16 @@ class Applications:
             cursor.execute(f"{change} where id = {key}" if known else change, values)
             written.add(key)
         slow = number < SLOWEST
-        self.stop.wait(dice.uniform(*(SLOW if slow else LONG if dice.random() < 0.03 else (0, 0.01))))
+        self.stop.wait(dice.uniform(*(SLOW if slow else LONG if dice.random() < 0.005 else (0, 0.01))))
         if not slow and dice.random() < 0.15:
             cursor.execute("rollback")
-        else:
-            cursor.execute("commit")
-            rows |= written
+            return False
+        cursor.execute("commit")
+        rows |= written
+        return True
 
 
-@pytest.mark.parametrize("history", range(2))
+@pytest.mark.parametrize("history", range(SEEDS))
 @pytest.mark.parametrize("name", SERVERS)
 def test_late_commits_are_not_lost(
     project: Project, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, name: str, history: int
@@ -123,10 +127,12 @@ def test_late_commits_are_not_lost(
     current = {(key, moment(at)) for key, at in server.execute("select id, at from moving")}
     published, careless = everything(project, BOUNDED), everything(project, UNBOUNDED)
     publications = len(list((project.published / "_manifests").glob("*.json")))
-    report = f"HISTORY_SEED={seed}, {applications.transactions} transactions, {publications} publications"
+    report = f"HISTORY_SEED={seed}, {applications.committed} transactions, {publications} publications"
+    sys.stderr.write(f"{name}: {report}\n")
     assert len(published) == len(set(published)), f"published twice: {report}"
     assert current <= set(published), f"{len(current - set(published))} rows lost: {report}"
     assert current - set(careless), f"nothing was lost without the bound: {report}"
+    assert applications.committed > COMMITS_PER_S * SECONDS, f"too few to prove anything: {report}"
     assert any(held), f"no transaction held a window's end back: {report}"
     assert publications > 1, f"all was read by the last run: {report}"
 

@@ -6,12 +6,17 @@ import json
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from include.etl import run as runner
+from include.etl.config import Source
+from include.etl.engines.base import Writers
 from include.etl.errors import WriterTooOld
+from include.etl.phases import plan as planning
 from include.etl.phases.plan import Parameters
 from tests.integration.conftest import VISITS, Project
 from tests.servers import DatabaseServer
@@ -94,3 +99,41 @@ def test_a_dry_run_says_what_holds_the_end_back(project: Project, writer: Any) -
     planned, _ = runner.preview("visits", Parameters())
     assert planned.bound.label.startswith("held back from")
     assert f"pid={writer.get_backend_pid()}" in planned.bound.label
+
+
+DAILY = STRICT.replace("column: updated_at", "column: visit_date, timezone: Asia/Singapore")
+TODAY = "(now() at time zone 'Asia/Singapore')::date"
+
+
+def test_days_of_a_date_cursor_are_read_once_wherever_windows_are_cut(project: Project, clinic: DatabaseServer) -> None:
+    project.configure(DAILY)
+    clinic.execute("truncate visits")
+    for day in range(1, 6):
+        clinic.execute(f"insert into visits values ({day}, '2024-01-0{day}', now())")
+    edges = ["2024-01-01", "2024-01-02T15:59:59Z", "2024-01-02T16:00:00Z", "2024-01-04T23:59:59+08:00", "2024-01-05"]
+    read = [project.run(start=start, end=end).manifest["rows"]["extracted"] for start, end in pairwise(edges)]
+    assert read == [1, 1, 1, 1], "16:00 in UTC is midnight in Singapore"
+    assert [row[0] for row in project.rows("visit_id")] == [1, 2, 3, 4], "the day of the end has not ended there"
+
+
+def test_row_of_a_day_that_is_committed_after_it_is_read_by_the_next_run(
+    project: Project, clinic: DatabaseServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = planning.look
+
+    def tomorrow(source: Source) -> Writers:
+        found = real(source)
+        return found._replace(now=found.now + timedelta(days=1))
+
+    project.configure(DAILY.replace("longest_writer: 1h", "longest_writer: 2d"))
+    clinic.execute(f"update visits set visit_date = {TODAY}")
+    with closing(clinic.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute(f"begin; insert into visits values (2, {TODAY}, now())")
+        assert project.run().manifest["rows"]["extracted"] == 0, "today has not ended"
+        monkeypatch.setattr(planning, "look", tomorrow)
+        held = project.run()
+        assert held.plan.bound.writer
+        assert not held.plan.slices or held.manifest["rows"]["extracted"] == 0
+        cursor.execute("commit")
+    assert project.run().manifest["rows"]["extracted"] == 2
+    assert [row[0] for row in project.rows("visit_id")] == [1, 2]

@@ -154,7 +154,7 @@ def test_only_key_columns_of_parquet_are_read_to_find_the_files(
     monkeypatch.setattr(Keys, "_as_parquet", None)
     put(merging, 3, "2024-01-02 08:00:00")
     merging.run(**NEXT_DAY)
-    assert read == ["2024-01-03"]
+    assert set(read) == {"2024-01-03"}
 
 
 def test_changed_key_asks_for_a_full_run(merging: Project) -> None:

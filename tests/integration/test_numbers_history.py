@@ -1,7 +1,8 @@
 """Numbers that are handed out early and committed late: no committed row is missing, and none is published twice.
 
 Each history is read twice: with the look at transactions in flight, and without it, which has to lose rows.
-HISTORY_SEED repeats the dice of a history, though not its timing.
+HISTORY_SEED repeats the dice of a history, though not its timing; HISTORY_SEEDS is how many histories there are,
+HISTORY_SECONDS how long each lasts (`make soak`).
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from include.etl.phases import plan as planning
 from tests.integration.conftest import Project
 from tests.servers import DatabaseServer
 
-SECONDS, WRITERS = 6.0, 9
+SEEDS, SECONDS = int(os.environ.get("HISTORY_SEEDS", "1")), float(os.environ.get("HISTORY_SECONDS", "6"))
+WRITERS, COMMITS_PER_S = 9, 50
 SOURCE = """
 source: {name}
 description: Written all the time
@@ -53,24 +55,31 @@ class Applications:
     server: DatabaseServer
     seed: int
     stop: threading.Event = field(default_factory=threading.Event)
+    committed: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def write(self, number: int) -> None:
         dice = random.Random(f"{self.seed}-{number}")
         with closing(self.server.connect()) as connection, connection.cursor() as cursor:
             while not self.stop.is_set():
-                self._transaction(cursor, dice, slow=number < 2)
+                committed = self._transaction(cursor, dice, slow=number < 2)
+                with self.lock:
+                    self.committed += committed
 
-    def _transaction(self, cursor: Any, dice: random.Random, *, slow: bool) -> None:
+    def _transaction(self, cursor: Any, dice: random.Random, *, slow: bool) -> bool:
         cursor.execute("begin")
         for _ in range(dice.choice([1, 1, 3])):
             cursor.execute("insert into numbered (written_by) values (1)")
-        self.stop.wait(dice.uniform(1, 1.5) if slow else dice.uniform(0, 0.05))
-        cursor.execute("rollback" if not slow and dice.random() < 0.2 else "commit")
+        self.stop.wait(dice.uniform(1, 1.5) if slow else dice.uniform(0, 0.01))
+        committed = slow or dice.random() >= 0.2
+        cursor.execute("commit" if committed else "rollback")
+        return committed
 
 
+@pytest.mark.parametrize("history", range(SEEDS))
 @pytest.mark.parametrize("name", SERVERS)
 def test_numbers_committed_late_are_not_lost(
-    project: Project, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, name: str
+    project: Project, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, name: str, history: int
 ) -> None:
     server: DatabaseServer = request.getfixturevalue(name)
     seed = int(os.environ.get("HISTORY_SEED") or random.randrange(1_000_000))
@@ -96,12 +105,13 @@ def test_numbers_committed_late_are_not_lost(
     committed = {key for (key,) in server.execute("select id from numbered")}
     published, careless = everything(project, BOUNDED), everything(project, UNBOUNDED)
     publications = len(list((project.published / "_manifests").glob("*.json")))
-    report = f"HISTORY_SEED={seed}, {len(committed)} rows, {publications} publications"
+    report = f"HISTORY_SEED={seed}, {applications.committed} transactions, {publications} publications"
     report += f", {len(committed - set(careless))} lost without the look"
-    sys.stderr.write(report + chr(10))
+    sys.stderr.write(f"{name}: {report}\n")
     assert len(published) == len(set(published)), f"published twice: {report}"
     assert committed == set(published), f"{len(committed - set(published))} rows lost: {report}"
     assert committed - set(careless), f"nothing was lost without the look: {report}"
+    assert applications.committed > COMMITS_PER_S * SECONDS, f"too few to prove anything: {report}"
     assert any(held), f"no transaction held a window's end back: {report}"
     assert publications > 1, f"all was read by the last run: {report}"
 

@@ -96,3 +96,15 @@ def test_nothing_counts_before_what_it_needs_is_on_the_disk(project: Project, wa
     project.run()
     assert watched.steps[2:] == ["journal", "manifest", "manifest", "checkpoint"]
     assert not watched.would_lose
+
+
+def test_rows_that_are_set_aside_are_on_the_disk(project: Project, watched: Watched) -> None:
+    (project.folder / "expectations").mkdir()
+    bad = {"type": "expect_column_values_to_not_be_in_set", "kwargs": {"column": "note", "value_set": ["bad"]}}
+    (project.folder / "expectations" / "visits.json").write_text(json.dumps({"name": "visits", "expectations": [bad]}))
+    project.configure(VISITS + "validation: {on_failure: quarantine, max_rejected: 100%}\n")
+    project.execute("INSERT INTO visits VALUES (1, '2024-01-01', '1.00', 'bad', '2024-01-01 08:00:00')")
+    project.run()
+    files = [path for path in (project.folder / "data" / "quarantine").rglob("*") if path.is_file()]
+    assert {path.name for path in files} == {"rows.parquet", "quarantine.json"}
+    assert watched.lost(files) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,31 @@ def test_range_over_published_rows_replaces_them(project: Project) -> None:
     assert {number for number, note in notes.items() if note == "corrected"} == set(range(16))
 
 
+def test_run_again_keeps_versions_that_moved_to_a_window_not_read_yet(project: Project) -> None:
+    day, next_day = {"start": "2024-01-01", "end": "2024-01-02"}, {"start": "2024-01-02", "end": "2024-01-03"}
+    later = FIRST + timedelta(days=1)
+    project.execute(INSERT, some_visits(2))
+    project.run(**day)
+    project.execute(f"UPDATE visits SET updated_at = '{later}' WHERE visit_id = 0")
+    again = project.run(**day).publication
+    assert (again.rows.published, again.kept, again.completeness.verified) == (1, 1, True)
+    assert [row[0] for row in project.rows()] == [0, 1]
+    project.run(**next_day)
+    before = project.files()
+    assert project.rows() == [(0, FIRST), (0, later), (1, FIRST + timedelta(hours=1))]
+    project.run(**next_day)
+    assert project.files().keys() == before.keys()
+
+
+def test_run_again_without_key_replaces_its_window(project: Project) -> None:
+    project.configure(VISITS.replace("primary_key: [visit_id]\n", "").replace(", lookback: 1h", ""))
+    project.execute(INSERT, some_visits(2))
+    project.run(start="2024-01-01", end="2024-01-02")
+    project.execute("UPDATE visits SET note = 'corrected in place' WHERE visit_id = 0")
+    assert project.run(start="2024-01-01", end="2024-01-02").publication.kept == 0
+    assert project.rows("visit_id, note") == [(0, "corrected in place"), (1, "fine")]
+
+
 def test_full_run_replaces_everything(project: Project) -> None:
     project.execute(INSERT, some_visits(30))
     project.run()
@@ -183,6 +209,44 @@ def test_stopped_at_any_file_the_next_try_completes(
     assert [row[0] for row in project.rows()] == list(range(20))
     assert sum(note == "corrected" for _, note in project.rows("visit_id, note")) in ((10,) if step % 2 else (0, 10))
     assert not list((project.folder / "data" / "staging").glob("*/*"))
+
+
+def test_killed_while_a_listed_publication_is_discarded(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list is in place, then its folder cannot be flushed, and clearing up is killed half-way."""
+    project.execute(INSERT, some_visits(20))
+    project.run()
+    project.execute("UPDATE visits SET note = 'corrected' WHERE visit_id < 10")
+    write, remove = journal.write, shutil.rmtree
+
+    def fails(staging: Path, listed: journal.Journal) -> None:
+        write(staging, listed)
+        patch.setattr(shutil, "rmtree", dies)
+        raise StorageError("disk at fault")
+
+    def dies(path: Path, *_: Any, **__: Any) -> None:
+        remove(path / "new")
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "write", fails)
+        with pytest.raises(Stopped):
+            project.run(mode="full")
+    assert not (project.folder / "data" / "staging" / "visits" / journal.NAME).exists()
+    project.run(mode="full")
+    assert project.rows("note").count(("corrected",)) == 10
+    assert len(project.rows()) == 20
+
+
+def test_listed_file_that_is_gone_is_an_error(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.execute(INSERT, some_visits(20))
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "_apply", lambda *_: (_ for _ in ()).throw(Stopped()))
+        with pytest.raises(Stopped):
+            project.run()
+    next((project.folder / "data" / "staging" / "visits" / "new").rglob("*.parquet")).unlink()
+    with pytest.raises(StorageError, match="is gone and was not published; restore it"):
+        project.run()
+    assert not (project.published / "_manifests").exists()
 
 
 def test_partition_column_must_be_a_date(project: Project) -> None:

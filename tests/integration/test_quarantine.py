@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ import pytest
 from include.etl import quarantine
 from include.etl import run as runner
 from include.etl.errors import ConfigurationError, StorageError, ValidationFailed
+from include.etl.handover import Plan
+from include.etl.phases.plan import Parameters, Trigger, plan
+from include.etl.publication import journal
 from include.etl.records.run import Run
+from include.etl.records.set_aside import folder_of, of_this_try
 from include.etl.sources import load_source
 from include.etl.storage import Storage
 from scripts import quarantine as command
@@ -21,6 +26,8 @@ from tests.integration.test_publication import INSERT, some_visits
 
 SOURCE = VISITS + "validation: {on_failure: quarantine, max_rejected: 10%}\nverify: {columns: [visit_id, note]}\n"
 NOT_BAD = {"type": "expect_column_values_to_not_be_in_set", "kwargs": {"column": "note", "value_set": ["bad", "worse"]}}
+FROM_3 = {"type": "expect_column_values_to_be_between", "kwargs": {"column": "visit_id", "min_value": 3}}
+KNOWN = {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "visit_id"}}
 POSITIVE = {"type": "expect_column_values_to_be_between", "kwargs": {"column": "fee", "min_value": 0}}
 
 
@@ -77,6 +84,19 @@ def test_log_and_report_tell_counts_and_no_value(clinic: Project, caplog: pytest
     written = caplog.text + (clinic.folder / "data" / done.validation["result"]).read_text() + done.model_dump_json()
     assert "-1.00" not in written
     assert done.rows.removed == {"quarantined": 2}
+
+
+@pytest.mark.parametrize("load", ["append", "merge"])
+def test_row_that_is_set_aside_when_its_window_is_read_again_is_published_no_more(clinic: Project, load: str) -> None:
+    clinic.configure(f"{SOURCE}load: {load}\n")
+    january = {"start": "2024-01-01", "end": "2024-02-01"}
+    suite(clinic, POSITIVE)
+    clinic.run(**january)
+    suite(clinic, NOT_BAD, POSITIVE)
+    clinic.execute("UPDATE visits SET updated_at = '2024-03-01 00:00:00' WHERE visit_id = 50")
+    again = clinic.run(**january).publication
+    assert (again.rows.removed, again.kept) == ({"quarantined": 2}, 1)
+    assert [row[0] for row in clinic.rows()] == [number for number in range(100) if number not in (3, 4)]
 
 
 def test_too_many_stop_the_run(clinic: Project) -> None:
@@ -196,13 +216,114 @@ def test_rows_that_vanish_between_validate_and_transform_stop_the_run(
 
     def dropped(run: Run, plan: Any, extracted: Any) -> Any:
         verdict = check(run, plan, extracted)
-        quarantine.rows_file(run.storage, aside(clinic)[0]).unlink()
+        of_this_try(folder_of(run.storage, "visits", run.key)).unlink()
         return verdict
 
     monkeypatch.setattr(runner, "check", dropped)
     with pytest.raises(StorageError, match="2 rows were set aside by validate, 0 left out by transform"):
         clinic.run()
     assert clinic.files() == {}
+
+
+def the_same_run(project: Project) -> None:
+    """A run that is cleared each time."""
+    run = Run(load_source("visits"), "cleared", Storage(project.folder / "data"))
+    asked = Parameters(start="2024-01-01", end="2024-02-01")
+    runner.through_phases(run, asked, Trigger(datetime.now(UTC)), project.memory)
+
+
+@pytest.mark.parametrize(("then", "bad"), [([KNOWN], []), ([POSITIVE], [4]), ([FROM_3, POSITIVE], [0, 1, 2, 4])])
+def test_copy_stays_until_what_replaces_it_is_published(
+    clinic: Project, monkeypatch: pytest.MonkeyPatch, then: list[dict[str, Any]], bad: list[int]
+) -> None:
+    """Cleared with another rule, the run fails after validation: what stands published still lacks the old rows."""
+    the_same_run(clinic)
+    (before,) = aside(clinic)
+    suite(clinic, *then)
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "load", lambda *_: (_ for _ in ()).throw(StorageError("full disk")))
+        with pytest.raises(StorageError):
+            the_same_run(clinic)
+    assert aside(clinic) == [before]
+    assert [row["visit_id"] for row in rows_of(clinic, before)] == [3, 4]
+    the_same_run(clinic)
+    left = [row["visit_id"] for one in aside(clinic) for row in rows_of(clinic, one)]
+    assert left == bad
+    assert sorted(left + [row[0] for row in clinic.rows()]) == list(range(100))
+    assert not list((clinic.folder / "data" / "quarantine").rglob("next"))
+
+
+def test_killed_after_it_is_certain_the_copy_comes_with_the_publication(
+    clinic: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "adopt", lambda _: (_ for _ in ()).throw(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            clinic.run()
+    assert aside(clinic) == []
+    clinic.run(start="2024-03-01", end="2024-03-02")
+    assert [one.rows for one in aside(clinic)] == [2]
+
+
+def test_exactly_the_share_that_is_allowed(clinic: Project) -> None:
+    """29 % of 100 are 28.999999999999996 in binary."""
+    clinic.configure(SOURCE.replace("10%", "29%"))
+    clinic.execute("UPDATE visits SET note = 'bad' WHERE visit_id < 29")
+    assert clinic.run().publication.rows.removed == {"quarantined": 29}
+    clinic.execute("UPDATE visits SET note = 'bad' WHERE visit_id < 30")
+    with pytest.raises(ValidationFailed, match="30 of 100 rows"):
+        clinic.run(mode="full")
+
+
+def test_released_rows_that_are_dropped_meanwhile(
+    clinic: Project, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clinic.run()
+    (one,) = aside(clinic)
+    check = runner.check
+
+    def dropped(run: Run, plan: Any, extracted: Any) -> Any:
+        quarantine.drop(run.storage, one, "me", "why")
+        return check(run, plan, extracted)
+
+    monkeypatch.setattr(runner, "check", dropped)
+    suite(clinic, POSITIVE)
+    clinic.run(release=one.run_key)
+    assert len(clinic.rows()) == 99
+    assert f"{one.run_key}: the rows set aside were dropped while they were read again" in caplog.text
+
+
+def planned(project: Project, **asked: Any) -> Plan:
+    run = Run(load_source("visits"), "drops", Storage(project.folder / "data"))
+    return plan(run, Parameters(**asked), Trigger(datetime.now(UTC), triggered_by="ann"), project.memory)
+
+
+def test_form_drops_and_reads_nothing(clinic: Project, caplog: pytest.LogCaptureFixture) -> None:
+    clinic.run()
+    (one,) = aside(clinic)
+    (clinic.folder / "clinic.db").rename(clinic.folder / "away.db")
+    assert planned(clinic, drop=one.run_key, reason="test patients").slices == []
+    assert aside(clinic) == []
+    assert f"2 rows that run {one.run_id} had set aside are deleted" in caplog.text
+    (line,) = (clinic.folder / "data/quarantine/visits/decisions.jsonl").read_text().splitlines()
+    assert [json.loads(line)[key] for key in ("decision", "by", "reason")] == ["drop", "ann", "test patients"]
+    assert '"action": "quarantine drop"' in "".join(p.read_text() for p in (clinic.folder / "data/audit").glob("2*"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"drop": "x", "reason": "why"}, "run 'x'; allowed: manual_cli"),
+        ({"drop": "x"}, "parameter reason: ''; allowed: a sentence that says why, with drop"),
+        ({"drop": "x", "reason": "why", "mode": "full"}, "parameter mode: 'full'; allowed: nothing with drop"),
+        ({"drop": "x", "reason": "why", "release": "x"}, "parameter release: 'x'; allowed: nothing with drop"),
+    ],
+)
+def test_wrong_drops(clinic: Project, asked: dict[str, str], message: str) -> None:
+    clinic.run()
+    with pytest.raises(ConfigurationError, match=message):
+        planned(clinic, **asked)
+    assert len(aside(clinic)) == 1
 
 
 def quarantined(project: Project, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, Any]:
@@ -267,9 +388,10 @@ def test_drop_asks_and_leaves_a_line(
 
 
 def test_drop_waits_until_the_others_are_published(clinic: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    the_same_run(clinic)
     monkeypatch.setattr(runner, "load", lambda *_: (_ for _ in ()).throw(StorageError("full disk")))
     with pytest.raises(StorageError):
-        clinic.run()
+        the_same_run(clinic)
     (one,) = aside(clinic)
     with pytest.raises(ConfigurationError, match="has not published the other rows"):
         quarantine.drop(Storage(clinic.folder / "data"), one, "me", "why")

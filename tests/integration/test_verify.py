@@ -107,6 +107,22 @@ def test_source_may_lose_rows_of_a_window_but_gain_none(clinic: Project, capsys:
     assert "41 rows in this window, 40 were published" in one["differences"][0]
 
 
+@pytest.mark.parametrize("load", ["append", "merge"])
+def test_late_row_is_found_though_another_has_left(
+    clinic: Project, capsys: pytest.CaptureFixture[str], load: str
+) -> None:
+    """As many rows as were published, but not the same ones."""
+    clinic.configure(f"{SOURCE}load: {load}\n")
+    clinic.execute("UPDATE visits SET updated_at = '2024-06-01 00:00:00' WHERE visit_id < 3")
+    clinic.execute(INSERT, [visit(100 + number, FIRST) for number in range(2)])
+    status, (one,) = found(clinic, capsys)
+    assert status == 1
+    assert "39 rows in this window, but 2 of them were not published" in one["differences"][0]
+    assert not list((clinic.folder / "data" / "interim").rglob("*versions*"))
+    clinic.run(start="2024-01-01", end="2024-01-03")
+    assert found(clinic, capsys)[0] == 0
+
+
 def test_value_changed_behind_the_cursor(clinic: Project, capsys: pytest.CaptureFixture[str]) -> None:
     clinic.execute("UPDATE visits SET fee = '99.00' WHERE visit_id = 3")
     status, (one,) = found(clinic, capsys)

@@ -21,6 +21,8 @@ CONTINUING = {
     "long-running writer": "long_running_writer",
 }
 """Names that `horizon.conditions` records -> conditions of alerts; told once, until a run is without them."""
+LATE_RUN = "late_run"
+"""Kept in the memory beside `late_data`, since other things end it: a run was told to be past its deadline."""
 _CAUSES = {
     "ValidationFailed": ("critical_validation", "quality_failure", "failure"),
     "SchemaChanged": ("schema_drift", "failure"),
@@ -94,12 +96,12 @@ def _expectations(phases: list[dict[str, Any]]) -> list[str]:
 
 
 def _recovered(ended: Ended, phases: list[dict[str, Any]], memory: Memory) -> Iterator[Finding]:
+    since = [memory.close(LATE_RUN, ended.dag_id)]
     window: dict[str, Any] = next((phase["window"] for phase in phases if phase.get("window")), {})
-    if window.get("mode") in ("range", "backfill"):  # reads other rows than those that are missing
-        return
-    since = [memory.close("failure", ended.dag_id)]
-    if window and any(phase["phase"] == "load" for phase in phases):
-        since.append(memory.close("late_data", ended.dag_id))
+    if window.get("mode") not in ("range", "backfill"):  # they read other rows than those that are missing
+        since.append(memory.close("failure", ended.dag_id))
+        if window and any(phase["phase"] == "load" for phase in phases):
+            since.append(memory.close("late_data", ended.dag_id))
     if known := [moment for moment in since if moment]:
         yield recovered(min(known))
 

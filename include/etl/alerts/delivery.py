@@ -15,7 +15,7 @@ from include.etl.config_alerts import Alerts, ChannelSettings
 from include.etl.errors import ExtractionError
 
 log = logging.getLogger("etl.alerts")
-ROUND_S, ALL_S = 12.0, 30.0
+ROUND_S, ALL_S = 12.0, 25.0
 """Airflow ends a callback after `dag_processor.dag_file_processor_timeout`, 50 s by default, so none may hang."""
 SENT = "sent"
 Outcomes = dict[str, str]

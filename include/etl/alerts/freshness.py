@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from croniter import croniter
 
 from include.etl.alerts.base import Alert, Finding
-from include.etl.alerts.conditions import recovered
+from include.etl.alerts.conditions import LATE_RUN, recovered
 from include.etl.alerts.delivery import deliver, untold
 from include.etl.alerts.memory import Memory, remembered
 from include.etl.alerts.report import tell
@@ -68,7 +68,8 @@ def _check(source: Source, now: datetime) -> list[str]:
             if not new and (published is None or published < expected):
                 late.append(run.dag_id)
                 _tell_late(run, memory, now, expected, reached)
-            elif (since := memory.close("late_data", run.dag_id)) is not None:
+            elif published is not None and (since := memory.close("late_data", run.dag_id)) is not None:
+                memory.close(LATE_RUN, run.dag_id)
                 tell(run, now, [recovered(since)])
     return late
 
@@ -95,7 +96,8 @@ def _time(end: object, published: datetime) -> datetime:
 
 
 def _tell_late(run: Run, memory: Memory, now: datetime, expected: datetime, reached: datetime | None) -> None:
-    if memory.note("late_data", expected, run.dag_id) > 1:
+    told = memory.since(LATE_RUN, run.dag_id)  # of the run that this moment had started
+    if memory.note("late_data", expected, run.dag_id) > 1 or (told and told >= expected):
         return
     zone = run.source.zone
     until = f"data reaches up to {reached.astimezone(zone):%Y-%m-%d %H:%M}" if reached else "nothing was ever published"

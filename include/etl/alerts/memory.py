@@ -57,9 +57,9 @@ def remembered(storage: Storage, source: str) -> Iterator[Memory]:
     with ExitStack() as stack:
         path = None
         try:
-            found = storage.folder("alerts", source) / "open.json"
-            stack.enter_context(locked(found.with_name(".lock"), f"alerts of {source!r}", "an alert", wait_s=WAIT_S))
-            path = found  # what another process holds is left as it is
+            folder = storage.folder("alerts", source)
+            stack.enter_context(locked(folder / ".lock", f"alerts of {source!r}", "an alert", wait_s=WAIT_S))
+            path = folder / "open.json"  # known to who holds the lock: nobody else may write it
             memory = Memory(read_json(path) if path.exists() else {})
         except ExtractionError as error:
             log.error("%s: what was told before is not known: %s", source, error)

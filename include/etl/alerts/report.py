@@ -12,12 +12,13 @@ from airflow.sdk import conf
 
 from include.etl.alerts import outbox
 from include.etl.alerts.base import Alert, Finding
-from include.etl.alerts.conditions import CONTINUING, Ended, after_run
+from include.etl.alerts.conditions import CONTINUING, LATE_RUN, Ended, after_run
 from include.etl.alerts.delivery import Outcomes, deliver, untold
 from include.etl.alerts.deviation import deviation
 from include.etl.alerts.memory import Memory, remembered
 from include.etl.config import Source
 from include.etl.errors import StorageError, TransientError
+from include.etl.records.history import GOOD
 from include.etl.records.run import Run
 from include.etl.report_link import report_url
 from include.etl.storage import Storage, read_json, write_json
@@ -97,19 +98,22 @@ def _unusual(source: Source, storage: Storage, summary: dict[str, Any]) -> list[
 
 
 def tell_of_deadline(source: Source, dag_id: str, run_id: str, at: datetime) -> None:
-    """Tell of a run that works for longer than `alerts.late_after`; once, until data is published."""
+    """Tell of a run that works for longer than `alerts.late_after`; once, until a run of its DAG succeeds."""
     storage = Storage.from_environment()
+    run = Run(source, run_id, storage, dag_id)
     with remembered(storage, source.source) as memory:
-        if memory.note("late_data", at, dag_id) == 1:
-            finding = Finding(
-                conditions=("late_data",),
-                severity="critical",
-                what=f"the run is still at work {_hours(source)} after it was queued",
-                since=at,
-                to_do="Find out in the task's log what it waits for; docs/recover.md says who holds what.",
-            )
-            if tell(Run(source, run_id, storage, dag_id), at, [finding]):
-                memory.tell_again("late_data", dag_id)
+        ended = _summary(run)["status"] in GOOD  # while this waited for an executor
+        if ended or memory.since("late_data", dag_id) or memory.note(LATE_RUN, at, dag_id) > 1:
+            return
+        finding = Finding(
+            conditions=("late_data",),
+            severity="critical",
+            what=f"the run is still at work {_hours(source)} after it was queued",
+            since=at,
+            to_do="Find out in the task's log what it waits for; docs/recover.md says who holds what.",
+        )
+        if tell(run, at, [finding]):
+            memory.close(LATE_RUN, dag_id)
 
 
 def tell(run: Run, at: datetime, findings: list[Finding]) -> list[Finding]:

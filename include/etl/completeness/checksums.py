@@ -147,9 +147,14 @@ def check_columns(source: Source, schema: pa.Schema, dialect: str) -> None:
 
 def over(query: Query, dialect: str, fields: Mapping[str, pa.DataType]) -> Query:
     """The query that counts another one's rows, and counts and sums up these columns of it."""
-    listed = ", ".join(selected(dialect, fields))
+    return selecting(query, dialect, selected(dialect, fields))
+
+
+def selecting(query: Query, dialect: str, expressions: list[str]) -> Query:
+    """The query that has these expressions over another one's rows."""
+    listed = ", ".join(expressions)
     if dialect == "tsql":
-        return Query(converted(query.sql, selected(dialect, fields)), query.params)
+        return Query(converted(query.sql, expressions), query.params)
     alias = "q_" if dialect == "oracle" else "_q"  # Oracle's names begin with a letter
     return Query(f"select {listed} from (\n{query.sql}\n) {alias}", query.params)
 

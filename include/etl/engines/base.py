@@ -93,7 +93,9 @@ class Writers(NamedTuple):
     unseen: str = ""
     """Why some transactions cannot be seen; empty where all are."""
     usual_lag: timedelta = timedelta(minutes=10)
-    """How long transactions are taken to last where they cannot be seen."""
+    """How long transactions are taken to last at least where they cannot be seen."""
+    curable: bool = True
+    """Whether a grant, or another server, would show what is unseen."""
 
 
 class RowVersions(NamedTuple):

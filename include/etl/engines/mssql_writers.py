@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from include.etl.engines.base import Engine, RowVersions, Writer, Writers, identified
+from include.etl.engines.wall_clock import begun
 from include.etl.errors import ConfigurationError
 
 MARK = "0x6D6F682D65746C"
@@ -15,7 +16,8 @@ MARK = "0x6D6F682D65746C"
 # Permissions that a version does not know are NULL, which IN passes over.
 NOW = """select cast(sysutcdatetime() as datetime), case when 1 in (has_perms_by_name(null, null, 'VIEW SERVER STATE'),
 has_perms_by_name(null, null, 'VIEW SERVER PERFORMANCE STATE')) then 1 else 0 end,
-case when databasepropertyex(db_name(), 'Updateability') = 'READ_ONLY' then 1 else 0 end"""
+case when databasepropertyex(db_name(), 'Updateability') = 'READ_ONLY' then 1 else 0 end,
+datepart(tz, sysdatetimeoffset())"""
 # 1: reads and writes, 4: distributed; a distributed one whose session has ended has none. Times are the server's local
 # ones, so their age is taken. A state of 6 or 8 has ended.
 TRANSACTIONS = f"""select s.session_id, s.login_name, s.host_name, s.program_name,
@@ -41,11 +43,11 @@ SECONDARY = "this database is a read-only replica, and its writers are on the pr
 
 def writers(rows: Callable[[str], list[tuple[Any, ...]]]) -> Writers:
     """Open transactions of the server: one may write to any of its databases."""
-    ((now, permitted, secondary),) = rows(NOW)
+    ((now, permitted, secondary, offset_min),) = rows(NOW)
     moment = now.replace(tzinfo=UTC)
     if secondary or not permitted:
         return Writers(moment, unseen=SECONDARY if secondary else HIDDEN)
-    return Writers(moment, [_writer(moment, *row) for row in rows(TRANSACTIONS)])
+    return Writers(moment, [_writer(moment, timedelta(minutes=int(offset_min)), *row) for row in rows(TRANSACTIONS)])
 
 
 def row_versions(rows: Callable[[str], list[tuple[Any, ...]]], engine: Engine) -> RowVersions:
@@ -56,7 +58,9 @@ def row_versions(rows: Callable[[str], list[tuple[Any, ...]]], engine: Engine) -
     return RowVersions(int(following), min(int(following), int(decided)))
 
 
-def _writer(now: datetime, number: int | None, login: str, host: str, program: str, age_s: int) -> Writer:
+def _writer(
+    now: datetime, offset: timedelta, number: int | None, login: str, host: str, program: str, age_s: int
+) -> Writer:
     session = identified(session_id=number, login=login, host=host, program=program)
-    since = now - timedelta(seconds=int(age_s))
+    since = begun(now, offset, timedelta(seconds=int(age_s)))
     return Writer(since, session or "a distributed transaction without session", begun_earlier=number is None)

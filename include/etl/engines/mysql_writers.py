@@ -13,6 +13,7 @@ from typing import Any
 
 from include.etl.engines.base import OWN, Writer, Writers, identified
 from include.etl.engines.batches import Row
+from include.etl.engines.wall_clock import begun
 from include.etl.errors import ConfigurationError
 
 NOW = "select utc_timestamp(6), connection_id()"
@@ -42,6 +43,8 @@ def writers(ask: Callable[[str], list[Row]]) -> Writers:
     """Open transactions and running statements of the server: one may write to tables of any database."""
     ((text, number),) = ask(NOW)
     now, own = _moment(text), int(number)
+    # Before the transactions: a statement whose wait ends meanwhile is a transaction by then, not in neither list.
+    threads = {int(number): _thread(*others) for number, *others in ask(THREADS)}
     try:
         transactions = _transactions(ask, own)
     except ConfigurationError:  # access denied
@@ -50,9 +53,10 @@ def writers(ask: Callable[[str], list[Row]]) -> Writers:
         return Writers(now, unseen=STALE)
     began = transactions.pop(own)
     offset = timedelta(seconds=round((began - now).total_seconds() / QUARTER_S) * QUARTER_S)
-    threads = {int(number): _thread(*others) for number, *others in ask(THREADS)}
     found = [
-        Writer(started - offset, _session(number, threads.get(number)), begun_earlier=number <= 0)
+        Writer(
+            begun(now, offset, now + offset - started), _session(number, threads.get(number)), begun_earlier=number <= 0
+        )
         for number, started in transactions.items()
     ]
     found += [

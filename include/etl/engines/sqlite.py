@@ -103,7 +103,9 @@ class SqliteSession(Session):
 
     def writers(self) -> Writers:
         """A reader cannot see who writes. One writes at a time, while all others wait: it is taken to be done soon."""
-        return Writers(datetime.now(UTC), unseen="SQLite does not show who writes", usual_lag=timedelta(0))
+        return Writers(
+            datetime.now(UTC), unseen="SQLite does not show who writes", usual_lag=timedelta(0), curable=False
+        )
 
     def stream(self, query: Query) -> Stream:
         """Rows as they are stored, fitted to the declared types; reading starts with the first batch asked for."""

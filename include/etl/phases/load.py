@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 
 from include.etl import quarantine
 from include.etl.completeness import publication as completeness
+from include.etl.completeness.replaced import published_before
 from include.etl.config import Source
 from include.etl.errors import ConfigurationError
 from include.etl.handover import Extracted, Loaded, Plan, Transformed, Validated, Window
@@ -27,8 +29,10 @@ from include.etl.publication.rows import Change, NewRows
 from include.etl.records import checkpoint, extraction_audit, manifest
 from include.etl.records.manifest import ColumnType, Manifest, Rows, SchemaChange
 from include.etl.records.run import Counter, Run, measured, summary
-from include.etl.storage import check_one_file_system, make_folder, remove_folder
+from include.etl.records.set_aside import folder_of
+from include.etl.storage import check_one_file_system, make_folder
 
+log = logging.getLogger("etl.load")
 _PACKAGES = ("apache-airflow", "duckdb", "great-expectations", "pandas", "pyarrow")
 
 
@@ -57,13 +61,13 @@ def load(
         try:
             written = _prepare(run, plan, extracted, validated, transformed, folder, staging, counter)
         except BaseException:
-            remove_folder(staging)
+            journal.discard(staging)
             raise
         journal.finish(staging, folder)
         extraction_audit.published(run, plan, written)
         if plan.releases:
             quarantine.mark_released(run, plan.releases, plan.triggered_by, plan.reason)
-        moved = _move_checkpoint(run, plan, variables)
+        moved = _move_checkpoint(run, plan, variables, counter)
         path = run.storage.relative(folder / manifest.path_of(plan.window))
         counter.rows, counter.bytes = written.rows.published, sum(file.bytes for file in written.files)
         counter.facts.update(files=len(written.files), manifest=path, checkpoint=moved, deleted=written.deleted)
@@ -82,13 +86,14 @@ def _prepare(
 ) -> Manifest:
     """Everything that takes time, away from readers' eyes; ends with the journal, which makes it certain."""
     raw = [run.storage.absolute(part) for slice_ in extracted for part in slice_.parts]
-    rows = _new_rows(run, plan, extracted, run.storage.absolute(transformed.parts[0]))
+    complete = transformed.rows == sum(slice_.rows for slice_ in extracted)
+    rows = _new_rows(run, plan, extracted, run.storage.absolute(transformed.parts[0]), [] if complete else raw)
     standing = manifest.current(run.storage, run.source.source)
     drift = _schema_changes(rows, standing, counter)
-    complete = transformed.rows == sum(slice_.rows for slice_ in extracted)
-    prepared = prepare(rows, [] if complete else raw, standing, folder, staging)
+    prepared = prepare(rows, standing, folder, staging)
     new, changes = prepared.files, prepared.changes
-    written = _describe(run, plan, extracted, validated, transformed, prepared)
+    again = published_before(rows, prepared, standing, folder, staging)
+    written = _describe(run, plan, extracted, validated, transformed, prepared, again)
     source_schema = schemas.encoded(pq.read_schema(raw[0]))
     written = written.model_copy(update={"source_schema": source_schema, "schema_changes": drift})
     proof = completeness.prove(run, extracted, written, prepared.interim, staging, changes)
@@ -98,18 +103,21 @@ def _prepare(
     rewrites = {f"rewritten/{change.new.path}": change.new.path for change in changes if change.new}
     removals = [change.old.path for change in changes if not change.new]
     removals += _stale(run, plan.window, {file.path for file in new})
-    changes_to_make = journal.Journal(renames=renames, manifests=manifests, rewrites=rewrites, removals=removals)
-    journal.write(staging, changes_to_make)
+    aside = run.storage.relative(folder_of(run.storage, run.source.source, run.key))
+    listed = journal.Journal(
+        renames=renames, manifests=manifests, rewrites=rewrites, removals=removals, set_aside=aside
+    )
+    journal.write(staging, listed)
     return written
 
 
-def _new_rows(run: Run, plan: Plan, extracted: Sequence[Extracted], interim: Path) -> NewRows:
+def _new_rows(run: Run, plan: Plan, extracted: Sequence[Extracted], interim: Path, raw: Sequence[Path]) -> NewRows:
     source, schema = run.source, files.published_schema(interim)
     key, cursor = [_kept(source, column, schema) for column in source.primary_key], None
     if source.cursor:
         cursor = _kept(source, source.cursor.column, schema)
     read_at = min(slice_.extracted_at for slice_ in extracted)
-    return NewRows(source, plan.window, read_at, interim, key, cursor)
+    return NewRows(source, plan.window, read_at, interim, key, cursor, raw)
 
 
 def _schema_changes(new: NewRows, standing: Sequence[Manifest], counter: Counter) -> list[SchemaChange]:
@@ -153,12 +161,14 @@ def _describe(
     validated: Validated,
     transformed: Transformed,
     prepared: Prepared,
+    again: int,
 ) -> Manifest:
     source, schema = run.source, files.published_schema(prepared.interim)
-    published, removed = prepared.published, dict(transformed.removed)
-    if transformed.rows > published:
+    removed = dict(transformed.removed)
+    if again:
         why = "read again by the lookback" if source.load == "append" else "in this version or a newer one"
-        removed[f"{manifest.AGAIN}, {why}"] = transformed.rows - published
+        why += ", or found deleted since" if source.deletes == "mark" else ""
+        removed[f"{manifest.AGAIN}, {why}"] = again
     return Manifest(
         source=source.source,
         window=plan.window,
@@ -175,7 +185,7 @@ def _describe(
         partition_by=source.output.partition_by,
         cursor=published_name(source, source.cursor.column) if source.cursor else None,
         key=[published_name(source, column) for column in source.primary_key],
-        rows=Rows(extracted=sum(part.rows for part in extracted), removed=removed, published=published),
+        rows=Rows(extracted=sum(part.rows for part in extracted), removed=removed, published=prepared.published),
         kept=prepared.kept,
         deleted=prepared.deleted,
         files=prepared.files,
@@ -204,9 +214,13 @@ def _kept(source: Source, column: str, schema: pa.Schema) -> str:
     return name
 
 
-def _move_checkpoint(run: Run, plan: Plan, variables: checkpoint.Variables) -> str | None:
+def _move_checkpoint(run: Run, plan: Plan, variables: checkpoint.Variables, counter: Counter) -> str | None:
     """Incremental and full runs move it to the window's end; a backfill or range never touches it."""
     if run.source.cursor is None or plan.window.mode not in ("incremental", "full"):
         return None
-    moved = checkpoint.advance(run.source, plan.window.end, run.run_id, variables, run.storage)
-    return position_text(moved.bound)
+    moved = checkpoint.advance(run.source, plan.window, run.run_id, variables, run.storage)
+    bound = position_text(moved.bound) if moved else None
+    if not checkpoint.follows(plan.window, moved):
+        counter.facts["checkpoint_left"] = f"{bound or 'none'}, set after this run planned to read {plan.window.label}"
+        log.warning("%s: the checkpoint stays: %s", run.source.source, counter.facts["checkpoint_left"])
+    return bound

@@ -20,6 +20,7 @@ from include.etl.engines.base import Writers
 from include.etl.errors import ConfigurationError
 from include.etl.handover import Mode, Plan, Slice, Window, written
 from include.etl.horizon import conditions, horizon, refuse_too_old
+from include.etl.phases import dropping
 from include.etl.publication import standing
 from include.etl.records import audit, checkpoint, extraction_audit
 from include.etl.records.run import Run, begin_anew, close_interrupted, measured
@@ -40,6 +41,7 @@ class Parameters:
     last_n_days: int | None = None
     reason: str = ""
     release: str | None = None
+    drop: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,9 @@ def plan(run: Run, parameters: Parameters, trigger: Trigger, variables: checkpoi
         close_interrupted(run)
         counter.facts = {"who": trigger.who, "reason": parameters.reason}
         decided = decide(run, parameters, trigger, variables, lambda: look(run.source))
+        if parameters.drop:
+            counter.facts.update(slices=0, dropped=dropping.drop(run, decided, parameters.drop))
+            return decided
         counter.facts.update(window=decided.window.model_dump(mode="json"), bound=decided.bound.model_dump(mode="json"))
         counter.facts.update(slices=len(decided.slices), conditions=conditions(run.source, decided.bound))
         numbers.remember(run.storage, run.source, decided.bound)
@@ -110,6 +115,8 @@ def decide(
     A run that has published before (it was cleared) gets its old window again, and so replaces its own files.
     """
     _check_reason(run.source, parameters, trigger)
+    if parameters.drop:
+        return dropping.planned(run, parameters, trigger.who)
     if parameters.release:
         parameters = _releasing(run, parameters)
     mode = choose_mode(run.source, parameters, trigger)
@@ -198,7 +205,8 @@ def _window(
         return _range(source, parameters, trigger)
     end = trigger.interval[1] if trigger.interval and trigger.scheduled else _whole_second(trigger.now)
     if mode == "full":
-        checkpoint.parse(source, variables)  # it will be moved: one that cannot be understood is refused now
+        # It will be moved: one that cannot be used is refused now.
+        checkpoint.refuse_ahead(source, checkpoint.parse(source, variables), trigger.now)
         return Window(mode="full", end=end)
     if mode == "backfill":
         if trigger.interval is None:
@@ -212,10 +220,9 @@ def _incremental(source: Source, end: datetime, trigger: Trigger, current: check
     """From the checkpoint, or from the interval's start if that is earlier; without a checkpoint from the beginning."""
     if current is None:
         return Window(mode="incremental", end=end)
+    checkpoint.refuse_ahead(source, current, trigger.now)
     assert isinstance(current.bound, datetime)  # the checkpoint is of the cursor's kind
-    start = min(current.bound, trigger.interval[0]) if trigger.interval and trigger.scheduled else current.bound
-    if start > end:
-        raise checkpoint.ahead(source, current.bound, end)
+    start = min(current.bound, trigger.interval[0] if trigger.interval and trigger.scheduled else end)
     assert source.cursor is not None
     return Window(mode="incremental", start=start, end=end, read_from=start - source.cursor.lookback)
 

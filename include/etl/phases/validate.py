@@ -19,6 +19,7 @@ from include.etl.publication import files, standing
 from include.etl.quarantine import Quarantine
 from include.etl.query import keys_query
 from include.etl.records.run import Run, measured
+from include.etl.records.set_aside import folder_of, nothing
 from include.etl.storage import link
 from include.etl.validation import Failure, Verdict, referenced, validate
 from include.etl.validation import Reference as Keys
@@ -39,6 +40,7 @@ def check(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Validated:
         counter.rows = sum(slice_.rows for slice_ in extracted)
         suite = run.source.suite_path
         if suite is None:
+            nothing(folder_of(run.storage, run.source.source, run.key))
             log.warning("source %s has no expectation suite: nothing was checked", run.source.source)
             counter.facts["verdict"] = "no suite"
             return Validated(verdict="no suite")

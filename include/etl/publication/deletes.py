@@ -10,14 +10,12 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from include.etl.columns import converted
 from include.etl.duck import count, parquet, quote
 from include.etl.errors import DataError
 from include.etl.handover import DELETED_AT
-from include.etl.names import published_name
 from include.etl.publication.added import AddedRows
 from include.etl.publication.keys import CURSOR, FILE, GONE, READ, Keys
-from include.etl.publication.rows import NewRows, PublishedRows, moment, same
+from include.etl.publication.rows import NewRows, PublishedRows, extracted, moment, same
 from include.etl.records.manifest import Manifest
 
 log = logging.getLogger("etl.deletes")
@@ -27,7 +25,6 @@ WAY_OUT = "run once with mode full and deletes: ignore"
 def mark(
     rows: PublishedRows,
     new: NewRows,
-    raw: Sequence[Path],
     standing: Sequence[Manifest],
     added: AddedRows,
     scratch: Path,
@@ -43,7 +40,7 @@ def mark(
     published = keys.of(standing)
     if published is None:
         return
-    _find_vanished(rows, new, raw, published)
+    _find_vanished(rows, new, published)
     _check_limit(rows, new, published)
     numbers = rows.connection.sql(f"SELECT DISTINCT {FILE} FROM vanished ORDER BY {FILE}").fetchall()
     for (number,) in numbers:
@@ -54,31 +51,19 @@ def mark(
         added.add(manifest, joined, {DELETED_AT: f"coalesce(v.{GONE}, {moment(new.read_at)})"})
 
 
-def _find_vanished(rows: PublishedRows, new: NewRows, raw: Sequence[Path], published: str) -> None:
+def _find_vanished(rows: PublishedRows, new: NewRows, published: str) -> None:
     """The table `vanished`: where the last row of each key lies that is not in the source any more."""
     names = ", ".join(quote(name) for name in new.key)
     since = f"coalesce({GONE}, {READ})"
     present = [f"SELECT {names} FROM {parquet([new.interim])}"]
     present += [f"SELECT {names} FROM {published} WHERE {since} > {moment(new.read_at)}"]
-    present += [_raw_keys(rows, new, raw)] if raw else []
+    present += [extracted(rows.connection, new, new.source.primary_key)] if new.raw else []
     complete = " AND ".join(f"{quote(name)} IS NOT NULL" for name in new.key)
     rows.connection.execute(
         f"CREATE TEMP TABLE vanished AS SELECT * FROM {published} AS known WHERE {complete} AND NOT EXISTS "
         f"(SELECT 1 FROM ({' UNION ALL '.join(present)}) AS present WHERE {same(new.key, 'known', 'present')}) "
         f"QUALIFY row_number() OVER (PARTITION BY {names} ORDER BY {CURSOR} DESC NULLS LAST, {since} DESC) = 1"
     )
-
-
-def _raw_keys(rows: PublishedRows, new: NewRows, raw: Sequence[Path]) -> str:
-    """The keys as they were extracted, in the form in which they are published."""
-    source, parts = new.source, parquet(raw)
-    described = rows.connection.sql(f"DESCRIBE SELECT * FROM {parts}").fetchall()
-    kinds = {column[0]: column[1] for column in described}
-    values = [
-        f"{converted(source, column, kinds[column])} AS {quote(published_name(source, column))}"
-        for column in source.primary_key
-    ]
-    return f"SELECT {', '.join(values)} FROM {parts}"
 
 
 def _check_limit(rows: PublishedRows, new: NewRows, published: str) -> None:

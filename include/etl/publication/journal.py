@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 
 from include.etl.errors import StorageError
 from include.etl.handover import Handover
+from include.etl.records.set_aside import adopt
 from include.etl.storage import publish, read_json, remove_folder, sync_folder, write_json
 
 NAME = "journal.json"
@@ -29,6 +30,7 @@ class Journal(Handover):
     manifests: dict[str, dict[str, Any] | None] = Field(description="Path -> content; None: the manifest goes.")
     rewrites: dict[str, str] = Field(default_factory=dict, description="As renames: other publications' files.")
     removals: list[str]
+    set_aside: str = Field(default="", description="Below the data folder: where the run has set rows aside.")
 
 
 def write(staging: Path, journal: Journal) -> None:
@@ -40,6 +42,14 @@ def finish(staging: Path, folder: Path) -> None:
     """Make the listed changes that are not made yet, and clear the staging folder; without a list only clear it."""
     if (found := pending(staging)) is not None:
         _apply(found, staging, folder)
+        if found.set_aside:
+            adopt(staging.parents[1] / found.set_aside)
+    discard(staging)
+
+
+def discard(staging: Path) -> None:
+    """Clear the staging folder, the list first: a list whose files are half gone could not be finished."""
+    _remove(staging / NAME)
     remove_folder(staging)
 
 
@@ -70,6 +80,11 @@ def _rename(renames: dict[str, str], staging: Path, folder: Path) -> None:
     for staged, final in renames.items():
         if (staging / staged).exists():
             publish(staging / staged, folder / final)
+        elif not (folder / final).exists():
+            raise StorageError(
+                f"file {staging / staged}, which {staging / NAME} lists, is gone and was not published; "
+                f"restore it from a backup, or remove {staging} and run once with mode full"
+            )
 
 
 def _remove(path: Path) -> None:

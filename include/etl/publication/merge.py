@@ -16,7 +16,7 @@ from include.etl.duck import count, parquet, quote, text
 from include.etl.handover import DELETED_AT
 from include.etl.publication.added import AddedRows
 from include.etl.publication.keys import CURSOR, FILE, GONE, READ, Keys, one_format
-from include.etl.publication.rows import Change, NewRows, PublishedRows, moment, order, same
+from include.etl.publication.rows import Change, NewRows, PublishedRows, moment, order, same, was_extracted
 from include.etl.records.manifest import Manifest, PublishedFile
 
 WINS, MINE = "__wins", "__mine"
@@ -37,7 +37,7 @@ class Merge:
         """The interim file, or a copy less the rows that are published in a newer version.
 
         Rows of this window's earlier publication that were not read again are added: what moved to a later window is
-        not lost before that has been read.
+        not lost before that has been read. What was read again and left out or set aside goes.
         """
         staying = [manifest for manifest in self.standing if self._stays(manifest)]
         if not staying:
@@ -100,9 +100,14 @@ class Merge:
         return result
 
     def _keep(self, manifest: Manifest) -> None:
+        left_out = (
+            f"({was_extracted(self.rows.connection, self.new)} "
+            f"AND NOT EXISTS (SELECT 1 FROM fresh WHERE {same(self.new.key, 'other', 'fresh')}))"
+        )
         for file in one_format(manifest):
             self.rows.register(manifest, file)
-            self.added.add(manifest, f"other WHERE NOT coalesce({self._gone(file, own=True)}, false)")
+            gone = f"{self._gone(file, own=True)} OR {left_out}"
+            self.added.add(manifest, f"other WHERE NOT coalesce({gone}, false)")
 
     def _touched(self) -> list[tuple[Manifest, PublishedFile]]:
         """The files, in all formats, that lose a row."""

@@ -3,9 +3,12 @@
 - Rows that the lookback read again and that stand in another publication are left out of the new one.
 - Rows of the window itself that stand in another publication (a backfill or range over extracted days) are taken out
   of that one: the copy that was read last is the one that stays.
+- Rows of the window's own earlier publication that were not read again stay: they have moved to a later window, or
+  have left the source. Without a key a row that moved cannot be told from one that was changed in place: none stays.
 - A full extraction replaces all that had been extracted when it began to read. Rows that another run has extracted
   since then stay.
-- A row that is marked as deleted goes when its key is read again.
+- A row that is marked as deleted goes when its key is read again; a row that was read before its key was found
+  deleted is left out.
 """
 
 from __future__ import annotations
@@ -16,28 +19,50 @@ from pathlib import Path
 
 from include.etl.duck import count, parquet, quote, text
 from include.etl.handover import DELETED_AT, Position
+from include.etl.publication.added import AddedRows
 from include.etl.publication.files import cursor_text
-from include.etl.publication.keys import FILE, Keys
-from include.etl.publication.rows import Change, NewRows, PublishedRows, moment, order, same
+from include.etl.publication.keys import FILE, GONE, Keys, one_format
+from include.etl.publication.rows import Change, NewRows, PublishedRows, moment, order, same, was_extracted
 from include.etl.records.manifest import Manifest, PublishedFile
 
 
 @dataclass
 class Overlap:
-    """The new rows against what other publications of the source hold."""
+    """The new rows against what is published, their own window's earlier publication included."""
 
     rows: PublishedRows
     new: NewRows
-    others: Sequence[Manifest]
+    standing: Sequence[Manifest]
+    added: AddedRows
+
+    def __post_init__(self) -> None:
+        """Tell the window's own earlier publication from the others."""
+        name = self.new.window.name
+        self.own = [manifest for manifest in self.standing if manifest.window.name == name]
+        self.others = [manifest for manifest in self.standing if manifest.window.name != name]
 
     def settle(self, result: Path) -> Path:
-        """The interim file, or a copy less the rows published already that lie before the window or have no cursor."""
+        """The interim file, or a copy less the rows that stand in another publication or were found deleted since."""
+        if self.new.key and self.new.window.mode != "full":
+            for manifest in self.own:
+                self._keep(manifest)
+        found = [one for one in (self._published_before(), self._marked_since(result.parent / "marked")) if one]
+        if not found:
+            return self.new.interim
+        kept = f"SELECT * FROM {parquet([self.new.interim])} AS mine WHERE NOT ({' OR '.join(found)})"
+        sorting = order(self.new.source.output.partition_by, self.new.key)
+        options = "FORMAT parquet, COMPRESSION zstd"
+        self.rows.connection.execute(f"COPY ({kept}{sorting}) TO {text(str(result))} ({options})")
+        return result
+
+    def _published_before(self) -> str | None:
+        """A condition: the row lies before the window or has no cursor value, and stands in another publication."""
         new, window, connection = self.new, self.new.window, self.rows.connection
         if not new.cursor or window.start is None:
-            return new.interim
+            return None
         missing = count(connection, f"{parquet([new.interim])} WHERE {quote(new.cursor)} IS NULL") > 0
         if window.start == window.read_from and not missing:
-            return new.interim
+            return None
         before = f"({quote(new.cursor)} < {new.bound(window.start)} OR {quote(new.cursor)} IS NULL)"
         version = ", ".join(quote(name) for name in new.version)
         found = False
@@ -48,13 +73,27 @@ class Overlap:
             live = f"AND {DELETED_AT} IS NULL" if file.deleted else ""
             connection.execute(f"{table} SELECT {version} FROM other WHERE {before} {live}")
             found = True
-        if not found:
-            return new.interim
         again = f"SELECT 1 FROM published WHERE {same(new.version, 'mine', 'published')}"
-        kept = f"SELECT * FROM {parquet([new.interim])} AS mine WHERE NOT ({before} AND EXISTS ({again}))"
-        sorting = order(new.source.output.partition_by, new.key)
-        connection.execute(f"COPY ({kept}{sorting}) TO {text(str(result))} (FORMAT parquet, COMPRESSION zstd)")
-        return result
+        return f"({before} AND EXISTS ({again}))" if found else None
+
+    def _marked_since(self, scratch: Path) -> str | None:
+        """A condition: a full run that began to read after this one has found the row's key deleted."""
+        marked = [manifest for manifest in self.others if any(file.deleted for file in manifest.files)]
+        if self.new.window.mode == "full" or not marked:
+            return None
+        for manifest in marked:
+            self.rows.check(manifest, self.new)
+        relation = Keys(self.rows, self.new, scratch).of(marked, marked_only=True)
+        later = f"SELECT 1 FROM {relation} AS known WHERE {GONE} > {moment(self.new.read_at)}"
+        return f"EXISTS ({later} AND {same(self.new.key, 'mine', 'known')})"
+
+    def _keep(self, manifest: Manifest) -> None:
+        fresh = f"SELECT 1 FROM {parquet([self.new.interim])} AS fresh WHERE {same(self.new.version, 'other', 'fresh')}"
+        again = f"(EXISTS ({fresh}) OR {was_extracted(self.rows.connection, self.new)})"
+        self.rows.check(manifest, self.new)
+        for file in one_format(manifest):
+            self.rows.register(manifest, file)
+            self.added.add(manifest, f"other WHERE NOT {again}")
 
     def changes(self, interim: Path, staging: Path) -> list[Change]:
         """What becomes of other publications' files; rewritten ones lie below `staging`, under their own names."""

@@ -25,6 +25,8 @@ class Prepared:
     """The new files, below `new`."""
     changes: list[Change]
     """What becomes of other publications' files, below `rewritten`."""
+    settled: Path
+    """Rows of this run in the new files."""
     interim: Path
     """All rows of the new files."""
     kept: int
@@ -37,21 +39,20 @@ class Prepared:
         return rows - self.kept - self.deleted
 
 
-def prepare(new: NewRows, raw: Sequence[Path], standing: Sequence[Manifest], folder: Path, staging: Path) -> Prepared:
-    """Write everything below `staging`. `raw`: the extracted parts, if not all of their rows are among the new ones."""
+def prepare(new: NewRows, standing: Sequence[Manifest], folder: Path, staging: Path) -> Prepared:
+    """Write everything below `staging`."""
     source, window, scratch = new.source, new.window, staging / "keys"
-    others = [found for found in standing if found.window.name != window.name]
     with duck.session(source.memory_limit_mb, staging / ".scratch") as connection:
         rows = PublishedRows(connection, source, folder)
         added = AddedRows(rows, new)
         merging = source.load == "merge"
-        strategy = Merge(rows, new, standing, added, scratch) if merging else Overlap(rows, new, others)
-        interim = strategy.settle(staging / "settled.parquet")
+        strategy = Merge(rows, new, standing, added, scratch) if merging else Overlap(rows, new, standing, added)
+        settled = strategy.settle(staging / "settled.parquet")
         kept = len(added)
         if source.deletes == "mark" and window.mode == "full":
-            deletes.mark(rows, new, raw, standing, added, scratch / "full")
+            deletes.mark(rows, new, standing, added, scratch / "full")
         deleted = len(added) - kept
-        interim = added.combined(interim, staging / "interim.parquet")
+        interim = added.combined(settled, staging / "interim.parquet")
         written = files.write(source, window, interim, staging / "new", new.cursor)
         changes = strategy.changes(interim, staging / "rewritten")
-        return Prepared(written, changes, interim, kept, deleted)
+        return Prepared(written, changes, settled, interim, kept, deleted)

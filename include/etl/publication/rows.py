@@ -12,10 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from include.etl import cursor as cursors
+from include.etl.columns import converted
 from include.etl.config import Source
-from include.etl.duck import count, quote
+from include.etl.duck import count, parquet, quote
 from include.etl.errors import ConfigurationError, StorageError
 from include.etl.handover import DELETED_AT, METADATA, Position, Window
+from include.etl.names import published_name
 from include.etl.publication import files
 from include.etl.publication.schema import widens
 from include.etl.records.manifest import Manifest, PublishedFile
@@ -42,6 +44,8 @@ class NewRows:
     key: list[str]
     """Published names of the key's columns and of the cursor."""
     cursor: str | None
+    raw: Sequence[Path] = ()
+    """The extracted parts, if not all of their rows are among the new ones."""
 
     @property
     def schema(self) -> pa.Schema:
@@ -129,6 +133,29 @@ class PublishedRows:
                 f"file {self.folder / file.path} is gone, which the manifest of {manifest.window.name} lists; "
                 "restore it from a backup, or run once with mode full"
             )
+
+
+def extracted(connection: duckdb.DuckDBPyConnection, new: NewRows, columns: Sequence[str]) -> str:
+    """These columns of the source, in the form in which they are published, of all rows that were extracted.
+
+    Also of those that were set aside or left out; a value that does not convert was never published: NULL.
+    """
+    source, parts = new.source, parquet(new.raw)
+    kinds = {name: kind for name, kind, *_ in connection.sql(f"DESCRIBE SELECT * FROM {parts}").fetchall()}
+    values = [
+        f"TRY({converted(source, column, kinds[column])}) AS {quote(published_name(source, column))}"
+        for column in columns
+    ]
+    return f"SELECT {', '.join(values)} FROM {parts}"
+
+
+def was_extracted(connection: duckdb.DuckDBPyConnection, new: NewRows) -> str:
+    """Whether the version of a row of the table `other` was extracted, though it may not be among the new rows."""
+    if not new.raw:
+        return "false"
+    columns = [*new.source.primary_key, *([new.source.cursor.column] if new.source.cursor else [])]
+    found = extracted(connection, new, list(dict.fromkeys(columns)))
+    return f"EXISTS (SELECT 1 FROM ({found}) AS extracted WHERE {same(new.version, 'other', 'extracted')})"
 
 
 def same(columns: Sequence[str], one: str, other: str) -> str:

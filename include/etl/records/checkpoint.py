@@ -1,7 +1,8 @@
 """The watermark of a source: an Airflow Variable that holds JSON a person can read and edit.
 
-It says up to which moment (exclusive, UTC) everything has been published. It moves forward only, after the manifest
-is in place, and every version is kept as a file below `data/checkpoints/<source>/`.
+It says up to which moment (exclusive, UTC) everything has been published. Runs move it forward only, after the manifest
+is in place, and from no place but the one where they began to read. Every version is kept as a file below
+`data/checkpoints/<source>/`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,10 +18,13 @@ from pydantic import Field, ValidationError, field_validator
 
 from include.etl.config import Source, include_folder
 from include.etl.errors import CheckpointError, StorageError
-from include.etl.handover import Handover, Moment, Position, written
+from include.etl.handover import Handover, Moment, Position, Window, written
 from include.etl.names import published_name
 from include.etl.records import manifest
 from include.etl.storage import FILE_MODE, Storage, write_json
+
+CLOCKS = timedelta(minutes=10)
+"""By how much clocks may ordinarily differ: after a failover, or where a replica is read from now on."""
 
 
 class Checkpoint(Handover):
@@ -152,14 +156,24 @@ def understood(source: Source, text: str) -> Checkpoint:
     return checkpoint
 
 
-def advance(source: Source, bound: Position, run_id: str, variables: Variables, storage: Storage) -> Checkpoint:
-    """Move the checkpoint forward to `bound` and keep a copy; one that is already further stays as it is."""
-    assert source.cursor is not None
+def advance(source: Source, window: Window, run_id: str, variables: Variables, storage: Storage) -> Checkpoint | None:
+    """Move it forward to the window's end and keep a copy; one that is already further stays as it is.
+
+    So does one that somebody has set back to before the window, or deleted, while it was read: the window says nothing
+    of what lies before its start.
+    """
     current = parse(source, variables)
-    if current is not None and current.bound >= bound:  # type: ignore[operator]
+    if current is not None and current.bound >= window.end:  # type: ignore[operator]
         keep(current, storage)  # the process that moved it may have been killed before it kept a copy
         return current
-    return put(source, bound, run_id, variables, storage)
+    if not follows(window, current):
+        return current
+    return put(source, window.end, run_id, variables, storage)
+
+
+def follows(window: Window, current: Checkpoint | None) -> bool:
+    """Whether everything before the window's start has been published, as far as the checkpoint says."""
+    return window.start is None or (current is not None and current.bound >= window.start)  # type: ignore[operator]
 
 
 def put(source: Source, bound: Any, run_id: str, variables: Variables, storage: Storage) -> Checkpoint:
@@ -208,9 +222,15 @@ def _remedy(source: Source) -> str:
     )
 
 
-def ahead(source: Source, bound: Position, end: Position) -> CheckpointError:
-    """The error for a checkpoint that lies after the end of what a run may read."""
+def refuse_ahead(source: Source, current: Checkpoint | None, now: datetime) -> None:
+    """Raise CheckpointError for a moment of the future: rows would be skipped, night after night, in silence."""
+    if current is not None and isinstance(current.bound, datetime) and current.bound > now + CLOCKS:
+        raise ahead(source, current.bound, now)
+
+
+def ahead(source: Source, bound: Position, reached: Position) -> CheckpointError:
+    """The error for a checkpoint beyond what the source has reached by now."""
     return CheckpointError(
-        f"{_cannot(variable_key(source.source))}: bound {written(bound)} lies after {written(end)}, "
-        f"the end of this run's window. {_remedy(source)}"
+        f"{_cannot(variable_key(source.source))}: bound {written(bound)} lies after {written(reached)}, "
+        f"which is as far as the source is by now. {_remedy(source)}"
     )

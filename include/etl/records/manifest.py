@@ -127,7 +127,7 @@ class Manifest(Handover):
     """Published names of the primary key's columns."""
     rows: Rows
     kept: int = 0
-    """Rows of this window's earlier publication that were not read again, and are in the files too (`load: merge`)."""
+    """Rows of this window's earlier publication that were not read again, and are in the files too."""
     deleted: int = 0
     """Rows that are no longer in the source, and are in the files too, marked (`deletes: mark`)."""
     replaced_later: int = 0

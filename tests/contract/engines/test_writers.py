@@ -49,8 +49,17 @@ def writers(lab: Lab) -> Writers:
         return session.writers()
 
 
+def settled(lab: Lab) -> Writers:
+    """A server may show a statement as running for a moment after its client has got the answer."""
+    for _ in range(100):
+        found = writers(lab)
+        if not found.in_flight:
+            break
+    return found
+
+
 def test_nobody_writes(lab: Lab) -> None:
-    found = writers(lab)
+    found = settled(lab)
     assert (list(found.in_flight), found.unseen) == ([], "")
     assert abs(datetime.now(UTC) - found.now) < 5 * SECOND
 
@@ -58,7 +67,8 @@ def test_nobody_writes(lab: Lab) -> None:
 def test_a_transaction_that_waits_for_its_program_is_seen_until_it_ends(lab: Lab) -> None:
     before = datetime.now(UTC)
     with transaction(lab, "insert into moving values (4711)") as connection:
-        (writer,) = writers(lab).in_flight
+        writer, *same = writers(lab).in_flight
+        assert all(one.session == writer.session for one in same), "a server may still show its last statement as well"
         assert before - 2 * SECOND <= writer.since <= datetime.now(UTC)
         assert not writer.begun_earlier
         number = connection.thread_id() if lab.database == "mysql" else connection.get_backend_pid()
@@ -67,23 +77,24 @@ def test_a_transaction_that_waits_for_its_program_is_seen_until_it_ends(lab: Lab
         assert "4711" not in writer.session.replace(str(number), "")
         assert "insert" not in writer.session
         connection.cursor().execute("commit")
-        assert not writers(lab).in_flight
+        assert not settled(lab).in_flight
 
 
 def test_in_postgres_one_that_has_not_written_yet_counts(lab: Lab) -> None:
     lab.not_in("mysql", "it lists a transaction from its first access to a table")
     with transaction(lab, "select now()"):
-        assert len(writers(lab).in_flight) == 1
+        assert writers(lab).in_flight
 
 
 def test_own_readers_do_not_count(lab: Lab) -> None:
     lab.execute("insert into moving values (1)")
     with lab.engine().session() as session:
         list(session.stream(Query("select * from moving")).batches)
-        assert not writers(lab).in_flight
+        assert not settled(lab).in_flight
 
 
 def test_a_second_look_in_the_same_session_is_fresh(lab: Lab) -> None:
+    settled(lab)
     with lab.engine().session() as session:
         assert not session.writers().in_flight
         with transaction(lab, "insert into moving values (1)"):
@@ -125,7 +136,7 @@ def test_the_grant_that_is_asked_for_is_enough(lab: Lab, monkeypatch: pytest.Mon
     with transaction(lab, "insert into moving values (1)"):
         found = writers(lab)
     assert found.unseen == ""
-    assert len(found.in_flight) == 1
+    assert found.in_flight
 
 
 def as_outsider(lab: Lab) -> str:
@@ -154,14 +165,14 @@ def test_prepared_transactions_count_as_begun_earlier(lab: Lab) -> None:
             cursor.execute(sql)
     try:
         for _ in range(100):  # a session's end takes the server a moment
-            (writer,) = writers(lab).in_flight
+            writer, *_ = writers(lab).in_flight
             if writer.begun_earlier:
                 break
         assert writer.begun_earlier
         assert "prepared" in writer.session
     finally:
         lab.execute(end)
-    assert not writers(lab).in_flight
+    assert not settled(lab).in_flight
 
 
 def test_another_time_zone_of_the_server_changes_nothing(lab: Lab) -> None:
@@ -171,7 +182,7 @@ def test_another_time_zone_of_the_server_changes_nothing(lab: Lab) -> None:
     try:
         with transaction(lab, "insert into moving values (1)"):
             found = writers(lab)
-        (writer,) = found.in_flight
+        writer, *_ = found.in_flight
         assert abs(found.now - writer.since) < 5 * SECOND
         assert abs(datetime.now(UTC) - found.now) < 5 * SECOND
     finally:

@@ -33,6 +33,7 @@ HOUR = timedelta(hours=1)
         ("tsql", mssql_writers.TRANSACTIONS),
         ("tsql", mssql_writers.ROW_VERSIONS),
         ("oracle", oracle_writers.NOW),
+        ("oracle", oracle_writers.STATEMENTS),
         ("oracle", oracle_writers.TRANSACTIONS),
         ("mysql", mysql_writers.TRANSACTIONS),
         ("mysql", mysql_writers.THREADS),
@@ -75,7 +76,7 @@ def sql_server(monkeypatch: pytest.MonkeyPatch) -> FakeServer:
     monkeypatch.setitem(sys.modules, "mssql_python", None)
     server = FakeServer([], [])
     monkeypatch.setattr("pymssql.connect", server.connect)
-    server.answers = {"has_perms_by_name": [(NOW, 1, 0)], "dm_tran_active_transactions": []}
+    server.answers = {"has_perms_by_name": [(NOW, 1, 0, 480)], "dm_tran_active_transactions": []}
     return server
 
 
@@ -97,7 +98,7 @@ def test_sql_server_names_the_session_and_takes_its_age(sql_server: FakeServer) 
 
 
 @pytest.mark.parametrize(
-    ("answer", "why"), [((NOW, 0, 0), "VIEW SERVER STATE"), ((NOW, 1, 1), "writers are on the primary")]
+    ("answer", "why"), [((NOW, 0, 0, 480), "VIEW SERVER STATE"), ((NOW, 1, 1, 480), "writers are on the primary")]
 )
 def test_sql_server_says_why_it_cannot_tell(sql_server: FakeServer, answer: tuple[Any, ...], why: str) -> None:
     sql_server.answers["has_perms_by_name"] = [answer]
@@ -113,7 +114,7 @@ def oracle(monkeypatch: pytest.MonkeyPatch) -> Any:
     given = {"conn_type": "oracle", "host": "h", "login": "reader", "password": "s3cret"}
     monkeypatch.setenv("AIRFLOW_CONN_CLINIC", json.dumps({**given, "extra": {"service_name": "clinic"}}))
     fake = opened(monkeypatch)
-    fake.answers = {"systimestamp": [(NOW, "PRIMARY")], "gv$transaction": []}
+    fake.answers = {"systimestamp": [(NOW, "PRIMARY", 480)], "sql_exec_start": [], "gv$transaction": []}
     return fake
 
 
@@ -130,11 +131,20 @@ def test_oracle_names_the_session_and_takes_its_age(oracle: Any) -> None:
     assert ("DBA_2PC_PENDING" in orphan.session, orphan.begun_earlier) == (True, True)
 
 
+def test_oracle_statement_that_has_not_written_yet_is_seen_from_its_start(oracle: Any) -> None:
+    oracle.answers["sql_exec_start"] = [(1, 90, 17, "HIS", "ward-7", "his.exe", 600)]
+    with OracleEngine("clinic").session() as session:
+        (writer,) = session.writers().in_flight
+    assert (writer.since, writer.session[:20]) == (UTC_NOW - HOUR / 6, "session='90,17,@1' u")
+    command = oracle_writers.STATEMENTS.split("command in ")[1]
+    assert command == "(2, 6, 7, 189)", "INSERT, UPDATE, DELETE, MERGE: what only reads does not hold a window back"
+
+
 def test_oracle_says_why_it_cannot_tell(oracle: Any) -> None:
     oracle.answers["gv$transaction"] = oracle_error("ORA-00942: table or view does not exist", 942)
     with OracleEngine("clinic").session() as session:
         assert "gv_$transaction" in session.writers().unseen
-    oracle.answers["systimestamp"] = [(NOW, "PHYSICAL STANDBY")]
+    oracle.answers["systimestamp"] = [(NOW, "PHYSICAL STANDBY", 480)]
     with OracleEngine("clinic").session() as session:
         assert "standby" in session.writers().unseen
 
@@ -166,6 +176,50 @@ def test_mysql_lists_times_of_its_own_zone() -> None:
     assert found.now == UTC_NOW, "the list may be as old as this session, and no older"
 
 
+def test_mysql_transaction_from_before_clocks_were_set_back_is_not_taken_for_younger() -> None:
+    """In Berlin it is a quarter past two for the second time; half past one was an hour and three quarters ago."""
+
+    def ask(sql: str) -> Rows:
+        if "utc_timestamp" in sql:
+            return [(b"2024-10-27 01:15:00", b"5")]
+        return [(b"5", b"2024-10-27 02:15:00"), (b"9", b"2024-10-27 01:30:00")] if "innodb_trx" in sql else []
+
+    (writer,) = mysql_writers.writers(ask).in_flight
+    assert writer.since == datetime(2024, 10, 26, 23, 30, tzinfo=UTC)
+
+
+def test_sql_server_transaction_from_before_clocks_were_set_back(sql_server: FakeServer) -> None:
+    sql_server.answers["has_perms_by_name"] = [(datetime(2024, 10, 27, 1, 15), 1, 0, 60)]
+    sql_server.answers["dm_tran_active_transactions"] = [(61, "u", "h", "p", 45 * 60)]
+    with MsSqlEngine("clinic").session() as session:
+        (writer,) = session.writers().in_flight
+    assert writer.since == datetime(2024, 10, 26, 23, 30, tzinfo=UTC)
+
+
+def test_oracle_transaction_from_before_clocks_were_set_back(oracle: Any) -> None:
+    oracle.answers["systimestamp"] = [(datetime(2024, 10, 27, 1, 15), "PRIMARY", 60)]
+    oracle.answers["gv$transaction"] = [(1, 88, 4021, "u", "m", "p", 45 * 60)]
+    with OracleEngine("clinic").session() as session:
+        (writer,) = session.writers().in_flight
+    assert writer.since == datetime(2024, 10, 26, 23, 30, tzinfo=UTC)
+
+
+def test_mysql_lists_statements_first_since_one_whose_wait_ends_becomes_a_transaction() -> None:
+    ended = False
+
+    def ask(sql: str) -> Rows:
+        nonlocal ended
+        if "utc_timestamp" in sql:
+            return [(b"2024-03-10 04:30:00", b"5")]
+        waiting, ended = not ended, True
+        if "innodb_trx" in sql:
+            return [OWN] if waiting else [OWN, (b"7", b"2024-03-10 12:30:00")]
+        return [(b"7", b"app", b"ward:1", b"Query" if waiting else b"Sleep", b"90", b"0")]
+
+    sessions = {writer.session for writer in mysql_writers.writers(ask).in_flight}
+    assert sessions == {"thread=7 user='app' host='ward:1'"}
+
+
 def test_mysql_is_asked_again_while_its_list_is_older_than_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)
     found = mysql_writers.writers(mysql([], [], [OWN, (b"9", b"2024-03-10 11:30:00")]))
@@ -192,6 +246,6 @@ def test_mysql_without_the_grant_says_so() -> None:
     def ask(sql: str) -> Rows:
         if "innodb_trx" in sql:
             raise ConfigurationError("denied")
-        return [(b"2024-03-10 04:30:00", b"5")]
+        return [(b"2024-03-10 04:30:00", b"5")] if "utc_timestamp" in sql else []
 
     assert "PROCESS" in mysql_writers.writers(ask).unseen

@@ -40,7 +40,7 @@ def decided(
     asked = source(cursor={"column": "updated_at", **cursor})
     run, variables = Run(asked, "run", Storage(tmp_path)), Memory()
     if at:
-        checkpoint.advance(asked, at, "earlier", variables, run.storage)
+        checkpoint.put(asked, at, "earlier", variables, run.storage)
     return decide(run, parameters or Parameters(), trigger, variables, lambda: writers)
 
 
@@ -70,11 +70,22 @@ def test_lag_is_kept_to_the_clock_and_to_writers(tmp_path: Path) -> None:
     assert writer.window.end == NOW - HOUR - 5 * MINUTE - MARGIN
 
 
-@pytest.mark.parametrize(("lag", "expected"), [(None, 10 * MINUTE), ("2h", 2 * HOUR), ("0s", timedelta(0))])
+@pytest.mark.parametrize(("lag", "expected"), [(None, 10 * MINUTE), ("2h", 2 * HOUR), ("1m", 10 * MINUTE)])
 def test_without_sight_of_writers_a_lag_takes_their_place(tmp_path: Path, lag: str | None, expected: timedelta) -> None:
+    """One that was set for clocks takes nothing away, and no lag hides that the sight is missing."""
     found = decided(tmp_path, manual(), UNSEEN, lag=lag)
     assert (found.window.end, found.bound.grade, found.bound.unseen) == (NOW - expected, "lag", "no grant")
-    assert ("degraded guarantee" in conditions(source(cursor={"column": "a", "lag": lag}), found.bound)) == (not lag)
+    assert "degraded guarantee" in conditions(source(), found.bound)
+
+
+@pytest.mark.parametrize(("lag", "told"), [(None, True), ("0s", False), ("2h", False)])
+def test_where_nobody_can_see_writers_the_lag_is_what_the_source_says(
+    tmp_path: Path, lag: str | None, told: bool
+) -> None:
+    sqlite = UNSEEN._replace(usual_lag=timedelta(0), curable=False)
+    found = decided(tmp_path, manual(), sqlite, lag=lag)
+    assert found.window.end == NOW - (2 * HOUR if lag == "2h" else timedelta(0))
+    assert (found.bound.grade, "degraded guarantee" in conditions(source(), found.bound)) == ("lag", told)
 
 
 def test_the_end_is_a_whole_second_since_columns_may_keep_no_more(tmp_path: Path) -> None:
@@ -190,16 +201,16 @@ def test_windows_tile_time_and_keep_before_every_writer(
             found = decide(Run(asked, f"{now}", storage), Parameters(), trigger, variables, lambda seen=writers: seen)
         except checkpoint.CheckpointError:
             assert previous is not None
-            assert previous > (writers.now if by_hand else now), "refused only where the checkpoint is in the future"
+            assert previous > writers.now, "refused only where the checkpoint is in the future"
             continue
         if not found.slices:
             continue
         start, end = found.window.start, found.window.end
         if by_hand or (previous is not None and previous <= now - HOUR):
-            assert start == previous
+            assert start == (min(previous, writers.now) if previous else None)
         assert start is None or previous is None or start <= previous, "no gap"
         assert end <= writers.now - lag
         assert all(end <= writer.since - lag for writer in writers.in_flight)
         assert end <= (writers.now if by_hand else now)
-        checkpoint.advance(asked, end, "run", variables, storage)
+        checkpoint.advance(asked, found.window, "run", variables, storage)
         previous = max(end, previous) if previous else end

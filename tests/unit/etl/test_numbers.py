@@ -17,7 +17,7 @@ from include.etl import cursor, numbers
 from include.etl.config import Cursor
 from include.etl.engines.base import Writer, Writers
 from include.etl.errors import CheckpointError, ConfigurationError
-from include.etl.handover import Window
+from include.etl.handover import Mode, Window
 from include.etl.horizon import MARGIN
 from include.etl.numbers import Observation
 from include.etl.publication.files import cursor_text
@@ -63,7 +63,14 @@ def test_without_sight_an_observation_older_than_the_lag_serves(tmp_path: Path) 
     assert settled(tmp_path, 10, Writers(NOW, unseen="no grant")).safe is None
     assert settled(tmp_path, 20, Writers(NOW + lag - SECOND, unseen="no grant")).safe is None
     found = settled(tmp_path, 30, Writers(NOW + lag, unseen="no grant"))
-    assert (found.safe, found.grade) == (10, "lag")
+    assert (found.safe, found.grade, found.degraded) == (10, "lag", True)
+
+
+@pytest.mark.usefixtures("patience")
+def test_lag_for_clocks_does_not_shorten_the_wait_without_sight(tmp_path: Path) -> None:
+    assert settled(tmp_path, 10, Writers(NOW, unseen="no grant"), lag="1m").lag_s == 600
+    found = settled(tmp_path, 20, Writers(NOW + 2 * SECOND * 60, unseen="no grant"), lag="1m")
+    assert (found.safe, found.degraded) == (None, True)
 
 
 @pytest.mark.usefixtures("patience")
@@ -102,7 +109,24 @@ def test_checkpoint_is_a_number_where_the_cursor_is(tmp_path: Path) -> None:
     assert found.bound == 4711
     with pytest.raises(CheckpointError, match="a moment"):
         checkpoint.parse(source(cursor={"column": "updated_at"}), memory)
-    assert checkpoint.advance(numbered(), 9, "r", memory, storage).bound == 4711
+    checkpoint.advance(numbered(), Window(mode="incremental", end=9), "r", memory, storage)
+    assert checkpoint.parse(numbered(), memory) == found
+
+
+@pytest.mark.parametrize("mode", ["incremental", "full"])
+def test_checkpoint_beyond_every_number_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Mode) -> None:
+    run, memory, found = Run(numbered(), "r", Storage(tmp_path)), Memory(), {"end": 10}
+    monkeypatch.setattr(numbers, "observe", lambda _: found["end"])
+    checkpoint.put(numbered(), 11, "r", memory, run.storage)
+    with pytest.raises(CheckpointError, match="bound 11 lies after 10"):
+        numbers.decide(run, mode, None, None, memory, lambda: Writers(NOW))
+    found["end"] = 11
+    _, bound, _ = numbers.decide(run, mode, None, None, memory, lambda: Writers(NOW))
+    numbers.remember(run.storage, run.source, bound)
+    for end in (9, None, 9):
+        found["end"] = end
+        _, bound, _ = numbers.decide(run, mode, None, None, memory, lambda: Writers(NOW))
+        numbers.remember(run.storage, run.source, bound)
 
 
 def test_window_of_numbers_travels_as_json() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from include.etl.config import Source
+from include.etl.engines.base import Writers
 from include.etl.errors import CheckpointError, ConfigurationError
 from include.etl.handover import Window
 from include.etl.phases.plan import Parameters, Trigger, decide
@@ -55,7 +57,7 @@ def window(
     asked = of or source()
     run, variables = Run(asked, "run", Storage(tmp_path)), Memory()
     if at:
-        checkpoint.advance(asked, at, "earlier", variables, run.storage)
+        checkpoint.put(asked, at, "earlier", variables, run.storage)
     return decide(run, parameters or Parameters(), trigger, variables).window
 
 
@@ -78,7 +80,8 @@ def test_scheduled_run_starts_at_the_checkpoint_after_missed_runs(tmp_path: Path
 
 
 def test_scheduled_run_starts_at_its_interval_when_the_checkpoint_is_further(tmp_path: Path) -> None:
-    found = window(tmp_path, scheduled(), at=INTERVAL[1] + DAY)
+    """As after a run by hand, which reads up to now."""
+    found = window(tmp_path, scheduled(), at=NOW)
     assert (found.start, found.end) == INTERVAL
 
 
@@ -144,9 +147,20 @@ def test_source_without_cursor_allows_full_only(tmp_path: Path) -> None:
         window(tmp_path, manual(default_mode="full"), Parameters(last_n_days=7), of=codes)
 
 
-def test_checkpoint_after_the_end_of_a_manual_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="lies after"):
-        window(tmp_path, manual(), at=NOW + DAY)
+@pytest.mark.parametrize("trigger", [scheduled(), scheduled(default_mode="full"), manual()])
+def test_checkpoint_in_the_future_is_refused(tmp_path: Path, trigger: Trigger) -> None:
+    """A scheduled run reads its interval whatever the checkpoint says, but the nights that are missed come after it."""
+    with pytest.raises(CheckpointError, match=r"2024-03-11T04:30:00.* lies after 2024-03-10T04:30"):
+        window(tmp_path, trigger, at=NOW + DAY)
+
+
+def test_the_future_is_what_the_sources_clock_says(tmp_path: Path) -> None:
+    run, variables = Run(source(), "run", Storage(tmp_path)), Memory()
+    checkpoint.put(source(), NOW, "earlier", variables, run.storage)
+    for behind, refused in ((checkpoint.CLOCKS, False), (DAY, True)):
+        with pytest.raises(CheckpointError, match="lies after") if refused else contextlib.nullcontext():
+            decided = decide(run, Parameters(), manual(), variables, lambda behind=behind: Writers(NOW - behind))
+            assert not decided.slices, "a clock that is a little behind is waited for"
 
 
 @pytest.mark.parametrize("text", ["", "{", "null", '{"bound": "yesterday"}', "[]"])
@@ -158,7 +172,7 @@ def test_damaged_checkpoint_stops_the_run_and_says_how_to_restore(tmp_path: Path
 
 def test_missing_checkpoint_of_a_source_that_had_one_is_no_first_run(tmp_path: Path) -> None:
     run, variables = Run(source(), "run", Storage(tmp_path)), Memory()
-    checkpoint.advance(source(), NOW - DAY, "earlier", variables, run.storage)
+    checkpoint.put(source(), NOW - DAY, "earlier", variables, run.storage)
     variables.clear()
     with pytest.raises(CheckpointError, match=r"not there, but this source had one.*mode full"):
         decide(run, Parameters(), manual(), variables)
@@ -167,7 +181,7 @@ def test_missing_checkpoint_of_a_source_that_had_one_is_no_first_run(tmp_path: P
 
 def test_checkpoint_of_another_cursor_column_is_refused(tmp_path: Path) -> None:
     run, variables = Run(source(), "run", Storage(tmp_path)), Memory()
-    checkpoint.advance(source(cursor={"column": "created_at"}), NOW - DAY, "old", variables, run.storage)
+    checkpoint.put(source(cursor={"column": "created_at"}), NOW - DAY, "old", variables, run.storage)
     with pytest.raises(CheckpointError, match="created_at"):
         decide(run, Parameters(), manual(), variables)
 
@@ -184,7 +198,7 @@ def test_consecutive_scheduled_windows_tile_time(tmp_path_factory: pytest.TempPa
         found = decide(run, Parameters(), scheduled(interval=(end - DAY, end), now=end), variables).window
         assert found.start == previous
         assert found.end == end
-        checkpoint.advance(source(), found.end, run.run_id, variables, storage)
+        checkpoint.advance(source(), found, run.run_id, variables, storage)
         previous = found.end
 
 
