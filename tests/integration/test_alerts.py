@@ -137,6 +137,7 @@ def test_rows_set_aside_are_told(ward: Ward) -> None:
     fail_validation(ward, CHAT, "validation: {on_failure: quarantine, max_rejected: 90%}\n")
     assert ward.run()["status"] == "published"
     assert "1 rows break critical expectations and are not published" in ward.chat()
+    assert ward.chat().count("Since: ") == 2
     assert ward.noted()[0]["conditions"] == [
         "quarantine",
         "critical_validation",
@@ -217,6 +218,7 @@ def test_changed_columns_are_told_once(ward: Ward) -> None:
     ward.project.execute("ALTER TABLE visits ADD COLUMN ward TEXT")
     ward.run()
     assert "column 'ward' is new (string)" in ward.chat()
+    assert "Since: " in ward.chat()
     ward.run()
     assert len(ward.posts.at(HOOK)) == 1
 
@@ -335,6 +337,7 @@ alerts:
     }
     assert "Run failed: a task failed" in ward.chat()
     assert "refusing: TransientError" in ward.chat()
+    assert ward.chat().count("Since: ") == 2
     assert "an alert was not sent through channel silent" in caplog.text
     assert "geheim" not in caplog.text + json.dumps(told)
 

@@ -54,6 +54,7 @@ def deadline_missed(context: Mapping[str, Any]) -> None:
         return
     for source in load_sources():
         if run["dag_id"] in getattr(source, "dag_ids", {}).values():
-            tell_of_deadline(source, run["dag_id"], run["dag_run_id"], datetime.now(UTC))  # type: ignore[arg-type]
+            queued = datetime.fromisoformat(run["queued_at"])
+            tell_of_deadline(source, run["dag_id"], run["dag_run_id"], queued, datetime.now(UTC))  # type: ignore[arg-type]
             return
     log.error("a deadline was missed by %s, which is no source's DAG any more", run["dag_id"])

@@ -71,6 +71,7 @@ def _report(alert: Alert, down: Mapping[str, str], *, known: bool) -> Alert:
         severity="warning",
         what=f"this alert ({', '.join(one.conditions[0] for one in alert.findings)}) could not be sent everywhere",
         details=tuple(f"{name}: {why}" for name, why in down.items()),
+        since=alert.at,
         to_do="Check the channel's Airflow connection and its server; see docs/alerts.md.",
     )
     return replace(alert, findings=(finding,) if known else (*alert.findings, finding))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -71,9 +72,12 @@ def _tell_entry(source: Source, storage: Storage, path: Path) -> None:
 
 
 def _findings(run: Run, ended: Ended, memory: Memory) -> list[Finding]:
+    """All that there is to tell; what began with this run, and lasts no longer than it, is there since its begin."""
     summary = _summary(run)
     findings = after_run(ended, summary, memory)
-    return findings if ended.failed else [*findings, *_unusual(run.source, run.storage, summary)]
+    findings += [] if ended.failed else _unusual(run.source, run.storage, summary)
+    begin = min((datetime.fromisoformat(phase["started_at"]) for phase in summary["phases"]), default=ended.at)
+    return [one if one.since else replace(one, since=begin) for one in findings]
 
 
 def _tell_findings(run: Run, at: datetime, findings: list[Finding]) -> list[Finding]:
@@ -97,7 +101,7 @@ def _unusual(source: Source, storage: Storage, summary: dict[str, Any]) -> list[
     return [found] if found else []
 
 
-def tell_of_deadline(source: Source, dag_id: str, run_id: str, at: datetime) -> None:
+def tell_of_deadline(source: Source, dag_id: str, run_id: str, queued: datetime, at: datetime) -> None:
     """Tell of a run that works for longer than `alerts.late_after`; once, until a run of its DAG succeeds."""
     storage = Storage.from_environment()
     run = Run(source, run_id, storage, dag_id)
@@ -109,7 +113,7 @@ def tell_of_deadline(source: Source, dag_id: str, run_id: str, at: datetime) -> 
             conditions=("late_data",),
             severity="critical",
             what=f"the run is still at work {_hours(source)} after it was queued",
-            since=at,
+            since=queued,
             to_do="Find out in the task's log what it waits for; docs/recover.md says who holds what.",
         )
         if tell(run, at, [finding]):
