@@ -100,6 +100,7 @@ def ward(project: Project, servers: tuple[Mails, Posts], monkeypatch: pytest.Mon
     for inbox in (mails.received, mails.recipients, posts.received, posts.status):
         inbox.clear()
     monkeypatch.setenv("AIRFLOW_CONN_ALERT_MAIL", mails.connection)
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.org/")
     for name, value in posts.connections.items():
         monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", value)
     (project.folder / "expectations").mkdir()
@@ -127,10 +128,20 @@ def test_a_failed_validation_reaches_every_channel(ward: Ward) -> None:
     for message in told:
         assert "expect_column_values_to_be_between on fee: 1 values (50 %) are not as expected" in message
         assert "What to do" in message
-        assert "/dags/by%20hand/runs/manual_cli__" in message
-        assert "/validation-reports/by%20hand/manual_cli__" in message
+        assert "https://airflow.example.org/dags/by%20hand/runs/manual_cli__" in message
+        assert "https://airflow.example.org/validation-reports/by%20hand/manual_cli__" in message
         for secret in ("987654", "Secret", "geheim", "Traceback"):
             assert secret not in message
+
+
+def test_links_that_name_no_server_are_left_out(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIRFLOW__API__BASE_URL")
+    ward.configure(ALL)
+    ward.tell("some run", failed=True)
+    ((_, page),) = ward.mails.pages()
+    for message in (page, *(json.dumps(ward.posts.at(path)) for path in (HOOK, API, CARD))):
+        assert "some run" in message
+        assert "/dags/" not in message
 
 
 def test_rows_set_aside_are_told(ward: Ward) -> None:

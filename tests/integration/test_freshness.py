@@ -39,6 +39,7 @@ LATE = {
 def posts(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Posts]:
     project.configure(VISITS + ALERTS)
     (project.folder / "sources" / "_defaults.yaml").write_text(ALERTS)
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.org/")
     with web_server() as posts:
         for name, value in posts.connections.items():
             monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", value)
@@ -74,7 +75,7 @@ def test_a_run_that_never_starts_is_told_once(project: Project, posts: Posts) ->
     assert "nothing was published for the schedule of 2026-11-24 02:00" in said(posts)
     assert "data reaches up to 2026-11-23 02:00" in said(posts)
     assert "Since: 2026-11-24 02:00 (UTC)" in said(posts)
-    assert "/dags/visits|DAG>" in said(posts)
+    assert "<https://airflow.example.org/dags/visits|DAG>" in said(posts)
     published(project, MONDAY + timedelta(days=1), MONDAY + timedelta(hours=41))
     assert freshness.check_all(MONDAY + timedelta(hours=42)) == []
     assert titles(posts)[1:] == ["[OK] visits: recovered"]

@@ -39,6 +39,7 @@ class Killed(BaseException):
 def posts(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Posts]:
     project.configure(VISITS + CHAT)
     monkeypatch.setattr(callbacks, "_spent", [0.0])
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.org/")
     with web_server() as posts:
         for name, value in posts.connections.items():
             monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", value)

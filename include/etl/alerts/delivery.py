@@ -28,6 +28,8 @@ def deliver(alerts: Alerts, alert: Alert) -> Outcomes:
     If one is down, the next that works is told so, and all that nobody else has been told.
     """
     started = time.monotonic()
+    # Without `[api] base_url` they name no server, and would lead nowhere from a mail or a chat.
+    alert = replace(alert, links={name: url for name, url in alert.links.items() if not url.startswith("/")})
     LogChannel().send(alert)
     wanted = {name: told for name in alerts.channels if (told := _told(alerts, name, alert))}
     outcomes = _send_all(alerts.channels, wanted)
