@@ -23,7 +23,7 @@ from include.etl.errors import ExtractionError
 from include.etl.lock import locked
 from include.etl.records.run import Run
 from include.etl.sources import load_source
-from include.etl.storage import Storage, write_json
+from include.etl.storage import Storage
 from tests.inboxes import Mails, Posts, mail_server, silent_server, web_server
 from tests.integration.conftest import VISITS, Project
 
@@ -269,16 +269,17 @@ def test_what_lasts_and_reached_nobody_is_told_by_the_next_run(ward: Ward) -> No
 
 def history(ward: Ward, published: list[int], days: int = 7) -> None:
     """Runs of the same weekday, in earlier weeks, with so many rows; each like the last real one."""
-    last = max(ward.project.folder.glob("data/runs/visits/*/summary.json"), key=lambda path: path.stat().st_mtime)
-    summary = json.loads(last.read_text())
-    end = datetime.fromisoformat(summary["phases"][0]["window"]["end"])
+    path = ward.project.folder / "data/history/visits.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    last = [line for line in lines if line["run_id"] == max(lines, key=lambda line: line["started_at"])["run_id"]]
     for number, rows in enumerate(published, 1):
-        past = json.loads(json.dumps(summary))
-        for phase in past["phases"]:
-            phase["rows"] = rows
-            if "window" in phase:
-                phase["window"]["end"] = (end - timedelta(days=days * number)).isoformat()
-        write_json(ward.project.folder / f"data/runs/visits/past-{days}-{number}/summary.json", past)
+        for line in last:
+            past = line | {"run_id": f"past-{days}-{number}", "rows": rows}
+            for key in ("started_at", "window_end"):
+                if isinstance(line[key], str):  # a number where the cursor is one
+                    past[key] = (datetime.fromisoformat(line[key]) - timedelta(days=days * number)).isoformat()
+            lines.append(past)
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
 
 
 @pytest.mark.parametrize(
@@ -306,12 +307,25 @@ def test_unusual_numbers_of_rows(ward: Ward, past: list[int], now: int, told: st
     assert told is None or told in ward.chat()
 
 
+@pytest.mark.parametrize(("past", "told"), [([100] * 3, 0), ([100] * 4, 1)])
+def test_a_run_is_not_compared_with_itself(ward: Ward, past: list[int], told: int) -> None:
+    """Where the cursor is a number, the moment of a run is its begin."""
+    number = "cursor: {column: visit_id, type: number, lag: 1s}"
+    ward.project.configure(VISITS.replace("cursor: {column: updated_at, lookback: 1h}", number) + CHAT)
+    ward.insert((1, 1, ""))
+    run = ward.run()
+    history(ward, past)
+    ward.posts.received.clear()
+    ward.tell(run["run_id"], failed=False)
+    assert len(ward.posts.at(HOOK)) == told
+
+
 def test_a_damaged_history_hides_nothing(ward: Ward, caplog: pytest.LogCaptureFixture) -> None:
     ward.project.configure(VISITS + CHAT)
     run = ward.run()
     history(ward, [100] * 4)
-    path = ward.project.folder / "data/runs/visits/past-7-1/summary.json"
-    path.write_text(path.read_text().replace("end", "ende"))
+    path = ward.project.folder / "data/history/visits.jsonl"
+    path.write_text(path.read_text().replace('"window_end"', '"window_ende"'))
     (ward.project.folder / "data/alerts/visits/open.json").unlink()
     ward.tell(run["run_id"], failed=False)
     assert [post["text"] for post in ward.posts.at(HOOK)] == ["[WARNING] visits: degraded guarantee"] * 2

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from statistics import median
 from typing import Any
 
 from include.etl.alerts.base import Finding
 from include.etl.config import Source
-from include.etl.errors import StorageError
 from include.etl.handover import Window
-from include.etl.storage import Storage, read_json
+from include.etl.records import history
+from include.etl.storage import Storage
 
 ALIKE = 0.1
 """Windows may differ so much in length and still be compared: writers hold ends back, clocks change in spring."""
@@ -23,7 +23,7 @@ def deviation(source: Source, storage: Storage, summary: dict[str, Any]) -> Find
     if window is None or window.mode == "range" or summary["status"] != "published":
         return None
     usual = _earlier(source, storage, summary, window)[-limit.runs :]
-    rows = rows_of(summary)
+    rows = _rows(summary["phases"])
     if len(usual) < limit.runs or abs(rows - median(usual)) <= median(usual) * limit.percent / 100:
         return None
     middle = median(usual)
@@ -43,30 +43,43 @@ def window_of(summary: dict[str, Any]) -> Window | None:
     return Window(**found) if found else None
 
 
-def rows_of(summary: dict[str, Any]) -> int:
+def _rows(phases: Iterable[Mapping[str, Any]]) -> int:
     """The rows that the run has read."""
-    return sum(phase["rows"] for phase in summary["phases"] if phase["phase"] == "extract")
+    return sum(phase["rows"] for phase in phases if phase["phase"] == "extract")
 
 
 def _earlier(source: Source, storage: Storage, summary: dict[str, Any], window: Window) -> list[int]:
-    """Rows of published runs of the same DAG, mode, weekday and length of window, oldest first."""
+    """Rows of published runs of the same DAG, mode, weekday and length of window, oldest first.
+
+    They are in the history: the records of single runs go after a while, and a monthly source needs years.
+    """
     found: dict[datetime, int] = {}
-    for other in _summaries(storage, source.source):
-        past = window_of(other)
-        if past is None or other["dag_id"] != summary["dag_id"] or other["status"] != "published":
+    now = _moment(window, summary["phases"][0])
+    for (dag_id, run_id), lines in history.by_run(history.read(storage, source.source)).items():
+        last = history.last_tries(lines)
+        past = _past_window(last)
+        other = dag_id == summary["dag_id"] and run_id != summary["run_id"]
+        if past is None or not other or not _published(last):
             continue
-        before, now = _moment(other, past), _moment(summary, window)
+        before = _moment(past, lines[0])
         same_day = before.astimezone(source.zone).weekday() == now.astimezone(source.zone).weekday()
         if before < now and same_day and _comparable(past, window):
-            found[before] = rows_of(other)
+            found[before] = _rows(last)
     return [rows for _, rows in sorted(found.items())]
 
 
-def _moment(summary: dict[str, Any], window: Window) -> datetime:
-    """The end of the window; where the cursor is a number, when the run began."""
-    if isinstance(window.end, datetime):
-        return window.end
-    return datetime.fromisoformat(summary["phases"][0]["started_at"])
+def _past_window(lines: Iterable[Mapping[str, Any]]) -> Window | None:
+    plan = next((line for line in lines if line["mode"]), None)
+    return Window(mode=plan["mode"], start=plan["window_start"], end=plan["window_end"]) if plan else None
+
+
+def _published(lines: Sequence[Mapping[str, Any]]) -> bool:
+    return all(line["outcome"] == "done" for line in lines) and any(line["phase"] == "load" for line in lines)
+
+
+def _moment(window: Window, first: Mapping[str, Any]) -> datetime:
+    """The end of the window; where the cursor is a number, when the run's first phase began."""
+    return window.end if isinstance(window.end, datetime) else datetime.fromisoformat(first["started_at"])
 
 
 def _comparable(past: Window, window: Window) -> bool:
@@ -82,11 +95,3 @@ def _length(window: Window) -> timedelta | None:
     if isinstance(window.start, datetime) and isinstance(window.end, datetime):
         return window.end - window.start
     return timedelta(0)
-
-
-def _summaries(storage: Storage, source: str) -> Iterator[dict[str, Any]]:
-    for path in (storage.root / "runs" / source).glob("*/summary.json"):
-        try:
-            yield read_json(path)
-        except StorageError:  # one that is damaged, or has just been deleted, says nothing
-            continue

@@ -151,19 +151,30 @@ class RunSummary:
 
 def runs(lines: Iterable[Line]) -> list[RunSummary]:
     """The runs that these lines tell of, oldest first. The newest of a DAG may still be at work."""
+    found = by_run(lines)
+    newest = {dag_id: run_id for dag_id, run_id in found}
+    summed = [_summary(mine, newest[dag_id] == run_id) for (dag_id, run_id), mine in found.items()]
+    return sorted(summed, key=lambda run: run.started_at)
+
+
+def by_run(lines: Iterable[Line]) -> dict[tuple[str, str], list[Line]]:
+    """DAG and run -> the lines of its last try from the beginning."""
     found: dict[tuple[str, str], list[Line]] = {}
     for line in lines:
         key = (line["dag_id"], line["run_id"])
         if line["phase"] == "plan":  # the run's first try, or it was cleared
             found.pop(key, None)
         found.setdefault(key, []).append(line)
-    newest = {dag_id: run_id for dag_id, run_id in found}
-    summed = [_summary(mine, newest[dag_id] == run_id) for (dag_id, run_id), mine in found.items()]
-    return sorted(summed, key=lambda run: run.started_at)
+    return found
+
+
+def last_tries(lines: Sequence[Line]) -> list[Line]:
+    """Of each phase and slice of a run, the last try."""
+    return list({(line["phase"], line["slice"]): line for line in lines}.values())
 
 
 def _summary(lines: Sequence[Line], newest: bool) -> RunSummary:
-    last = list({(line["phase"], line["slice"]): line for line in lines}.values())  # of several tries
+    last = last_tries(lines)
     status = _status(last, newest)
     counted = "load" if any(line["phase"] == "load" for line in last) else "extract"
     begin = min(datetime.fromisoformat(line["started_at"]) for line in lines)
