@@ -12,14 +12,13 @@ import duckdb
 import pyarrow as pa
 from pydantic import Field
 
-from include.etl.completeness.checksums import over, selected
+from include.etl.completeness.checksums import HALF, over, selected
 from include.etl.duck import parquet
 from include.etl.engines.base import Engine, Query, Session
 from include.etl.handover import Handover
 
 Fields = Mapping[str, pa.DataType]
 WIDE = Context(prec=200)
-HALF = 10**18
 
 
 class ColumnTotals(Handover):
