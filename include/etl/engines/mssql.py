@@ -10,7 +10,7 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -28,6 +28,7 @@ from include.etl.engines.mssql_sql import converted, describing, literal, quoted
 from include.etl.engines.mssql_types import (
     Column,
     arrow_type,
+    as_text,
     check_names,
     check_row_version,
     described,
@@ -134,6 +135,12 @@ class MsSqlSession(Session):
         self._resume()
         return writers(self._rows)
 
+    def written(self, query: Query, columns: Collection[str]) -> Query:
+        """The query, with those of these columns as text whose type takes no collation, and so no hash."""
+        described = self._describe(self._bind(query))
+        texts = {column.name: as_text(column) if column.name in columns else None for column in described}
+        return Query(_selecting(query.sql, texts), query.params)
+
     def row_versions(self, query: Query, column: str) -> RowVersions:
         """How far the row versions in this column of the query are decided."""
         check_row_version(self._describe(self._bind(query)), column, self.engine)
@@ -164,10 +171,7 @@ class MsSqlSession(Session):
 
     def _exact(self, sql: str, columns: Sequence[Column]) -> str:
         """The query, with those columns converted whose values the client would change."""
-        expressions = {quoted(column.name): expression(column, self._reader.rows) for column in columns}
-        if not any(expressions.values()):
-            return sql
-        return converted(sql, [f"{form or '_q.' + name} as {name}" for name, form in expressions.items()])
+        return _selecting(sql, {column.name: expression(column, self._reader.rows) for column in columns})
 
     def _describe(self, sql: str) -> list[Column]:
         self._stream.refuse_second()
@@ -268,3 +272,10 @@ class MsSqlSession(Session):
             return bind(query, self.engine.dialect, literal)
         except ValueError:
             raise ConfigurationError(f"{self.engine}: a query parameter has no form in SQL Server") from None
+
+
+def _selecting(sql: str, forms: Mapping[str, str | None]) -> str:
+    """The query with these forms of its columns; as it stands where no column has one."""
+    if not any(forms.values()):
+        return sql
+    return converted(sql, [f"{form or '_q.' + quoted(name)} as {quoted(name)}" for name, form in forms.items()])

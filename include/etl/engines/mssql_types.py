@@ -38,6 +38,7 @@ TYPES = {
 }
 TEXT = {"char", "varchar", "nchar", "nvarchar", "text", "ntext", "xml", "json", "sysname", "uniqueidentifier"}
 TEXT |= {"datetimeoffset", "sql_variant", "hierarchyid"}
+COLLATED = {"char", "varchar", "nchar", "nvarchar", "sysname"}
 ROW_VERSIONS = {"timestamp", "rowversion"}
 LOBS = {"text", "ntext", "image", "xml", "json"}
 
@@ -134,6 +135,14 @@ def expression(column: Column, rows: bool) -> str | None:
     if rows:
         form = FOR_ROWS.get(column.kind, form)
     return form.format(f"_q.{quoted(column.name)}") if form else None
+
+
+def as_text(column: Column) -> str | None:
+    """The text that the column arrives as, for one of a type that takes no collation; None for all others."""
+    if column.kind not in TEXT - COLLATED:
+        return None
+    form = AT_SERVER.get(column.kind, "convert(nvarchar(max), {0})")
+    return form.format(f"_q.{quoted(column.name)}")
 
 
 def fetch_width(column: Column) -> int:

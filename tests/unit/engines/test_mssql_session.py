@@ -18,6 +18,7 @@ import pymssql
 import pytest
 import sqlglot
 
+from include.etl.completeness.checksums import over
 from include.etl.engines.base import Limits, Query
 from include.etl.engines.mssql import MsSqlEngine
 from include.etl.errors import ConfigurationError, DataError, ExtractionError, TransientError
@@ -130,6 +131,32 @@ def test_what_would_lose_digits_is_converted_by_the_server(kind: str, monkeypatc
     assert server.sent[5].endswith(
         "select _q.[id] as [id], convert(varchar(27), _q.[at], 126) as [at] from (\nselect id, at from t\n) as _q"
     )
+
+
+@pytest.mark.parametrize(
+    ("declared", "form"),
+    [
+        ("uniqueidentifier", "convert(nvarchar(max), _q.[c])"),
+        ("ntext", "convert(nvarchar(max), _q.[c])"),
+        ("datetimeoffset(7)", "convert(varchar(34), _q.[c], 126)"),
+        ("hierarchyid", "_q.[c].ToString()"),
+        ("nvarchar(9)", ""),
+    ],
+)
+def test_what_takes_no_collation_is_hashed_as_the_text_that_is_read(
+    monkeypatch: pytest.MonkeyPatch, declared: str, form: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "mssql_python", None)
+    server = fake("pymssql", monkeypatch, [ID, ("c", declared, 16, 0, 0)], [])
+    query = Query("with x as (select 1 as id, c from t) select id, c from x order by id option (recompile)")
+    with engine().session() as session:
+        written = session.written(query, ["c"])
+    assert len(server.sent) == 6, "the query is described and not run"
+    made = over(written, "tsql", {"c": pa.string()}).sql
+    assert (f"select _q.[id] as [id], {form} as [c] from" in made) == bool(form)
+    (parsed,) = sqlglot.parse(made, dialect="tsql")
+    assert isinstance(parsed, sqlglot.exp.Select)
+    assert made.endswith("option (recompile)")
 
 
 def test_a_result_of_another_query_is_refused(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
