@@ -229,10 +229,13 @@ class MsSqlSession(Session):
             return within(deadline - time.monotonic(), call)
         except Overdue as overdue:
             self._give_up(cursor, overdue)
-            raise self.engine.timed_out() from None
+            raise self._silent() if self._lost else self.engine.timed_out() from None
         except self._reader.errors as error:
             self._troubled = True
             raise querying(self._reader.fault(error), self.engine, time.monotonic() - started) from None
+
+    def _silent(self) -> TransientError:
+        return TransientError(f"{self.engine}: the server answers no more, not even when it is asked to stop")
 
     def _give_up(self, cursor: Any, overdue: Overdue) -> None:
         """Ask the server to stop; if even that does not end the call, the connection is not touched again."""

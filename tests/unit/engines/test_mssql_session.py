@@ -214,7 +214,7 @@ def test_a_hung_server_does_not_hang_the_task(kind: str, monkeypatch: pytest.Mon
     started = time.monotonic()
     with engine(statement_timeout_s=0.3).session() as session:
         known.add(session.connection)
-        with pytest.raises(ConfigurationError, match=r"extract\.statement_timeout = 0\.3 s"):
+        with pytest.raises(TransientError, match="answers no more"):
             list(session.stream(Query("select id from t")).batches)
     assert 0.3 <= time.monotonic() - started < 3
     assert kind == "pymssql" or session.connection not in known  # the driver would wait for it at the process's end
