@@ -245,6 +245,13 @@ def test_a_slow_server_that_can_be_cancelled_keeps_its_session(monkeypatch: pyte
         (10928, "42000", "Resource ID: 1. The request limit for the database is 30; resource limit.", TransientError),
         (10054, "08S01", "TCP Provider: An existing connection was forcibly closed.", TransientError),
         (3961, "42000", "Snapshot isolation transaction failed in database 'c'", TransientError),
+        (
+            3952,
+            "42000",
+            "Snapshot isolation transaction failed accessing database 'c' because snapshot isolation is not "
+            "allowed in this database.",
+            ConfigurationError,
+        ),
         (208, "42S02", "Invalid object name 'no_such_table'.", ConfigurationError),
         (207, "42S22", "Invalid column name 'no_such_column'.", ConfigurationError),
         (102, "42000", "Incorrect syntax near 'patient 4711'.", ConfigurationError),
@@ -278,6 +285,22 @@ def test_errors_of_queries(
     assert str(raised.value).startswith("nightly */ run: connection 'clinic': ")
     if number in (208, 207, 229):
         assert text.split("'")[1] in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'relation "no_such" does not exist',
+        'column "no_such" does not exist',
+        'column "no_such" specified more than once',
+    ],
+)
+def test_postgres_s_words_for_what_is_missing_are_kept(kind: str, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Babelfish, which speaks SQL Server's protocol, passes them on."""
+    server = fake(kind, monkeypatch, [ID], [])
+    server.fail["sp_describe"] = raises(error(kind, 33557097, "42000", text))
+    with engine().session() as session, pytest.raises(ConfigurationError, match="no_such"):
+        session.schema(Query("select id from no_such"))
 
 
 def test_an_error_that_rolls_back_costs_the_one_state_and_the_session_says_so(
@@ -334,6 +357,7 @@ def test_an_early_end_stops_the_query(kind: str, monkeypatch: pytest.MonkeyPatch
         (18456, "28000", "Login failed for user 'reader'.", ConfigurationError),
         (4060, "42000", 'Cannot open database "c" requested by the login. The login failed.', ConfigurationError),
         (0, "08001", "SSL Provider: certificate verify failed:self-signed certificate", ConfigurationError),
+        (0, "08001", 'database "no_such" does not exist', ConfigurationError),
         (0, "08001", "TCP Provider: Error code 0x2AF9", ConfigurationError),
         (10061, "08001", "TCP Provider: Error code 0x2749", TransientError),
         (258, "HYT00", "Login timeout expired", TransientError),

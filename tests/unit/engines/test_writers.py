@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pymssql
 import pytest
 import sqlglot
 
@@ -105,6 +106,25 @@ def test_sql_server_says_why_it_cannot_tell(sql_server: FakeServer, answer: tupl
         found = session.writers()
     assert (found.now, list(found.in_flight)) == (UTC_NOW, [])
     assert why in found.unseen
+
+
+@pytest.mark.parametrize(
+    ("missing", "why"),
+    [
+        ("dm_tran_active_transactions", "does not list its transactions"),
+        ("has_perms_by_name", "this engine cannot see them"),
+    ],
+)
+def test_a_server_without_the_views_or_functions_says_so(sql_server: FakeServer, missing: str, why: str) -> None:
+    def fail() -> None:
+        raise pymssql.ProgrammingError(208, b"Invalid object name.")
+
+    sql_server.fail[missing] = fail
+    with MsSqlEngine("clinic").session() as session:
+        found = session.writers()
+    assert why in found.unseen
+    assert found.now == UTC_NOW or abs(datetime.now(UTC) - found.now) < timedelta(minutes=1)
+    assert found.usual_lag == timedelta(minutes=10)
 
 
 @pytest.fixture
