@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -433,7 +434,7 @@ def test_without_mssql_python_or_its_driver_pymssql_reads(
 def test_statistics_come_from_the_catalogue(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     server = fake(kind, monkeypatch, [ID], [])
     server.answers = {
-        "sys.partitions": [(1000,)],
+        "sys.partitions": [(Decimal(1000),)],
         "sys.index_columns": [("id",)],
         "type_name": [("int", 0)],
         "dm_db_stats_histogram": [("1", 0.0, 1.0), ("1000", 998.0, 1.0)],
@@ -441,3 +442,4 @@ def test_statistics_come_from_the_catalogue(kind: str, monkeypatch: pytest.Monke
     with engine().session() as session:
         found = session.statistics("dbo.t", "id")
     assert (found.rows, [step.value for step in found.steps], found.leading) == (1000, [1, 1000], {"id"})
+    assert type(found.rows) is int
