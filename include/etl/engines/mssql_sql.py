@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
@@ -24,6 +24,13 @@ def converted(sql: str, selected: Sequence[str]) -> str:
     """A SELECT of these expressions over the query, whose columns they call by their quoted names."""
     before, main, behind = parts(sql)
     return f"{before}select {', '.join(selected)} from (\n{main}\n) as _q {behind}".rstrip()
+
+
+def with_forms(sql: str, forms: Mapping[str, str | None]) -> str:
+    """The query with these forms of its columns; as it stands where no column has one."""
+    if not any(forms.values()):
+        return sql
+    return converted(sql, [f"{form or '_q.' + quoted(name)} as {quoted(name)}" for name, form in forms.items()])
 
 
 def parts(sql: str) -> tuple[str, str, str]:
