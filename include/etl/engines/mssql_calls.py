@@ -29,6 +29,11 @@ class Calls:
         self._reader = reader
         self._troubled = self._lost = False
 
+    @property
+    def client(self) -> str:
+        """The name of the client that reads."""
+        return self._reader.name
+
     @contextlib.contextmanager
     def _cursor(self, sql: str) -> Iterator[tuple[Any, float]]:
         """A cursor that has run the SQL, and when its time is over."""

@@ -137,6 +137,13 @@ class Lab:
         self.execute("drop table probe")
         return True
 
+    def asks(self, sql: str, what: str) -> None:
+        """Skip, and say so, where this server cannot be asked what it is doing."""
+        try:
+            self.execute(sql)
+        except Exception as error:  # noqa: BLE001 whatever the driver says of what is not there, or not allowed
+            pytest.skip(f"{what} IS NOT TESTED: {error}")
+
     def not_in(self, database: str, why: str) -> None:
         """Skip where the database cannot be asked for this."""
         if self.database == database:
