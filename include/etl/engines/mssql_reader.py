@@ -200,7 +200,7 @@ class RowReader:
 
 def first_rows(cursor: Any) -> list[dict[str, Any]]:
     """The rows of a procedure's first result by their columns' names; counts of rows may come before it."""
-    while cursor.description is None and cursor.nextset():
+    while not cursor.description and cursor.nextset():
         pass
     names = [column[0] for column in cursor.description or ()]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()] if names else []

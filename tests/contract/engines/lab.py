@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -135,6 +136,17 @@ class Lab:
         except Exception:  # noqa: BLE001 whatever the driver says of a type that it never heard of
             return False
         self.execute("drop table probe")
+        return True
+
+    @functools.cached_property
+    def hashes_text(self) -> bool:
+        """Whether the server can turn text into UTF-8, whose MD5 is taken; SQL Server can from 2019 on."""
+        if self.database != "mssql":
+            return True
+        try:
+            self.execute("select convert(varchar(max), N'a' collate Latin1_General_100_CI_AS_SC_UTF8)")
+        except Exception:  # noqa: BLE001 whatever the driver says of a collation that is not there
+            return False
         return True
 
     def asks(self, sql: str, what: str) -> None:

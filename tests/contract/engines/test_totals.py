@@ -37,7 +37,8 @@ def both(lab: Lab, sql: str, folder: Path, **params: Any) -> tuple[Totals, Total
         query = Query(sql, params)
         schema, batches = session.stream(query)
         rows = pa.Table.from_batches(batches, schema)
-        fields = {field.name: field.type for field in schema if kind_of(field.type)}
+        able = {kind for kind in map(kind_of, schema.types) if kind != "text" or lab.hashes_text}
+        fields = {field.name: field.type for field in schema if kind_of(field.type) in able - {None}}
         source = of_source(engine, session, query, fields)
     pq.write_table(rows, folder / "rows.parquet")
     with duck.session(512, folder / "scratch") as connection:
@@ -58,6 +59,8 @@ def test_every_type_has_one_checksum(lab: Lab, table: str, tmp_path: Path) -> No
     assert source.rows == 4
     assert {one.values for one in source.columns.values()} == {3}
     assert len(source.columns) > 8
+    if not lab.hashes_text:
+        pytest.skip("all others agree; CHECKSUMS OF TEXT ARE NOT TESTED: this server has no collation in UTF-8")
 
 
 def test_moments_before_1970_and_at_the_ends_of_the_calendar(lab: Lab, table: str, tmp_path: Path) -> None:
