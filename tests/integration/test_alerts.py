@@ -100,6 +100,7 @@ def ward(project: Project, servers: tuple[Mails, Posts], monkeypatch: pytest.Mon
     for inbox in (mails.received, mails.recipients, posts.received, posts.status):
         inbox.clear()
     monkeypatch.setenv("AIRFLOW_CONN_ALERT_MAIL", mails.connection)
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.org/")
     for name, value in posts.connections.items():
         monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", value)
     (project.folder / "expectations").mkdir()
@@ -127,16 +128,27 @@ def test_a_failed_validation_reaches_every_channel(ward: Ward) -> None:
     for message in told:
         assert "expect_column_values_to_be_between on fee: 1 values (50 %) are not as expected" in message
         assert "What to do" in message
-        assert "/dags/by%20hand/runs/manual_cli__" in message
-        assert "/validation-reports/by%20hand/manual_cli__" in message
+        assert "https://airflow.example.org/dags/by%20hand/runs/manual_cli__" in message
+        assert "https://airflow.example.org/validation-reports/by%20hand/manual_cli__" in message
         for secret in ("987654", "Secret", "geheim", "Traceback"):
             assert secret not in message
+
+
+def test_links_that_name_no_server_are_left_out(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIRFLOW__API__BASE_URL")
+    ward.configure(ALL)
+    ward.tell("some run", failed=True)
+    ((_, page),) = ward.mails.pages()
+    for message in (page, *(json.dumps(ward.posts.at(path)) for path in (HOOK, API, CARD))):
+        assert "some run" in message
+        assert "/dags/" not in message
 
 
 def test_rows_set_aside_are_told(ward: Ward) -> None:
     fail_validation(ward, CHAT, "validation: {on_failure: quarantine, max_rejected: 90%}\n")
     assert ward.run()["status"] == "published"
     assert "1 rows break critical expectations and are not published" in ward.chat()
+    assert ward.chat().count("Since: ") == 2
     assert ward.noted()[0]["conditions"] == [
         "quarantine",
         "critical_validation",
@@ -169,6 +181,17 @@ def test_failures_in_a_row_and_recovery(ward: Ward) -> None:
     assert f"Recovered: what was reported before is right again*\nSince: {since} (UTC)" in ward.chat()
     ward.run()
     assert len(ward.posts.at(HOOK)) == 3
+
+
+def test_a_range_that_is_read_again_is_no_recovery(ward: Ward) -> None:
+    ward.configure(CHAT)
+    ward.project.execute("ALTER TABLE visits RENAME TO elsewhere")
+    ward.run()
+    ward.project.execute("ALTER TABLE elsewhere RENAME TO visits")
+    assert ward.run(mode="range", start="2024-01-01", end="2024-01-02")["status"] == "published"
+    assert [post["text"] for post in ward.posts.at(HOOK)] == ["[FAILED] visits: run failed"]
+    ward.run()
+    assert ward.posts.at(HOOK)[-1]["text"] == "[OK] visits: recovered"
 
 
 def test_an_error_that_is_not_ours_is_named_without_its_text(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,6 +229,7 @@ def test_changed_columns_are_told_once(ward: Ward) -> None:
     ward.project.execute("ALTER TABLE visits ADD COLUMN ward TEXT")
     ward.run()
     assert "column 'ward' is new (string)" in ward.chat()
+    assert "Since: " in ward.chat()
     ward.run()
     assert len(ward.posts.at(HOOK)) == 1
 
@@ -324,6 +348,7 @@ alerts:
     }
     assert "Run failed: a task failed" in ward.chat()
     assert "refusing: TransientError" in ward.chat()
+    assert ward.chat().count("Since: ") == 2
     assert "an alert was not sent through channel silent" in caplog.text
     assert "geheim" not in caplog.text + json.dumps(told)
 
@@ -349,8 +374,8 @@ def test_a_damaged_memory_or_record_hides_nothing(ward: Ward) -> None:
 
 def note(root: Path, times: int) -> None:
     for _ in range(times):
-        with remembered(Storage(root), "visits") as memory:
-            memory.note("failure", datetime.now(UTC))
+        with remembered(Storage(root), "visits") as known:
+            known.note("failure", datetime.now(UTC))
 
 
 def test_processes_do_not_lose_what_others_noted(tmp_path: Path) -> None:

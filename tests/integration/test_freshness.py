@@ -25,12 +25,21 @@ alerts:
 """
 MONDAY = datetime(2026, 11, 23, 2, tzinfo=UTC)
 """A moment of the schedule, which is every night at 2."""
+LATE = {
+    "dag_run": {
+        "dag_id": "visits",
+        "dag_run_id": "scheduled__x",
+        "state": "running",
+        "queued_at": "2026-11-23T02:00:05Z",
+    }
+}
 
 
 @pytest.fixture
 def posts(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Posts]:
     project.configure(VISITS + ALERTS)
     (project.folder / "sources" / "_defaults.yaml").write_text(ALERTS)
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.org/")
     with web_server() as posts:
         for name, value in posts.connections.items():
             monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", value)
@@ -66,7 +75,7 @@ def test_a_run_that_never_starts_is_told_once(project: Project, posts: Posts) ->
     assert "nothing was published for the schedule of 2026-11-24 02:00" in said(posts)
     assert "data reaches up to 2026-11-23 02:00" in said(posts)
     assert "Since: 2026-11-24 02:00 (UTC)" in said(posts)
-    assert "/dags/visits|DAG>" in said(posts)
+    assert "<https://airflow.example.org/dags/visits|DAG>" in said(posts)
     published(project, MONDAY + timedelta(days=1), MONDAY + timedelta(hours=41))
     assert freshness.check_all(MONDAY + timedelta(hours=42)) == []
     assert titles(posts)[1:] == ["[OK] visits: recovered"]
@@ -78,7 +87,7 @@ def test_what_reached_nobody_is_told_again(project: Project, posts: Posts) -> No
     posts.status[HOOK] = 500
     for hours in (27, 28):
         freshness.check_all(MONDAY + timedelta(hours=hours))
-    deadline_missed({"dag_run": {"dag_id": "visits", "dag_run_id": "scheduled__x", "state": "running"}})
+    deadline_missed(LATE)
     posts.status.clear()
     posts.received.clear()
     for hours in (29, 30):
@@ -140,18 +149,16 @@ def test_what_cannot_be_judged_fails_at_the_end(project: Project, posts: Posts) 
 def test_a_missed_deadline_is_told_while_the_run_is_at_work(
     project: Project, posts: Posts, state: str, told: int
 ) -> None:
-    context = {"dag_run": {"dag_id": "visits", "dag_run_id": "scheduled__x", "state": state}}
+    context = {"dag_run": LATE["dag_run"] | {"state": state}}
     for _ in range(2):
         deadline_missed(context)
     assert titles(posts) == ["[LATE] visits: late data"] * told
     if told:
         assert "the run is still at work 3 hours after it was queued" in said(posts)
+        assert "Since: 2026-11-23 02:00 (UTC)" in said(posts)
         published(project, MONDAY, MONDAY)
         freshness.check_all(MONDAY + timedelta(hours=27))
         assert len(titles(posts)) == 1, "told already"
-
-
-LATE = {"dag_run": {"dag_id": "visits", "dag_run_id": "scheduled__x", "state": "running"}}
 
 
 def ended(*, failed: bool = False) -> None:
@@ -201,7 +208,7 @@ def test_a_deadline_that_reached_nobody_is_told_by_freshness(project: Project, p
 def test_a_deadline_is_not_told_of_a_run_that_ended_meanwhile(project: Project, posts: Posts) -> None:
     """Airflow says how the run was when its deadline passed; executors may be busy for long."""
     run_id = project.run().publication.run_id
-    tell_of_deadline(load_source("visits"), "by hand", run_id, MONDAY)
+    tell_of_deadline(load_source("visits"), "by hand", run_id, MONDAY, MONDAY)
     assert titles(posts) == []
 
 

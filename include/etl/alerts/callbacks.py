@@ -8,6 +8,7 @@ sees the latter). This module stays light: Airflow imports it with the DAGs.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -16,10 +17,16 @@ if TYPE_CHECKING:
     from include.etl.config import Source
 
 log = logging.getLogger("etl.alerts")
+AT_ONCE_S = 5.0
+"""The DAG processor runs the callbacks of all DAGs of a file one after the other in one process, which it kills after
+50 s; those that it has not come to are gone. So a process that has spent this on alerts only notes what follows, which
+takes milliseconds, and the DAG `freshness` sends it."""
+_spent = [0.0]
+"""Seconds that this process has spent on alerts."""
 
 
 def run_ended(source: Source, context: Mapping[str, Any], *, failed: bool) -> None:
-    """Tell what there is to tell of the run."""
+    """Tell what there is to tell of the run, or leave it to `freshness` when this process has been slow."""
     from include.etl.alerts.conditions import Ended
     from include.etl.alerts.report import tell_of_run
 
@@ -32,7 +39,9 @@ def run_ended(source: Source, context: Mapping[str, Any], *, failed: bool) -> No
         reason=str(context.get("reason") or ""),
         task_id=str(task.task_id) if task and failed else "",
     )
-    tell_of_run(source, ended)
+    started = time.monotonic()
+    tell_of_run(source, ended, at_once=_spent[0] < AT_ONCE_S)
+    _spent[0] += time.monotonic() - started
 
 
 def deadline_missed(context: Mapping[str, Any]) -> None:
@@ -45,6 +54,7 @@ def deadline_missed(context: Mapping[str, Any]) -> None:
         return
     for source in load_sources():
         if run["dag_id"] in getattr(source, "dag_ids", {}).values():
-            tell_of_deadline(source, run["dag_id"], run["dag_run_id"], datetime.now(UTC))  # type: ignore[arg-type]
+            queued = datetime.fromisoformat(run["queued_at"])
+            tell_of_deadline(source, run["dag_id"], run["dag_run_id"], queued, datetime.now(UTC))  # type: ignore[arg-type]
             return
     log.error("a deadline was missed by %s, which is no source's DAG any more", run["dag_id"])

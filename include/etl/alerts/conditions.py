@@ -96,10 +96,12 @@ def _expectations(phases: list[dict[str, Any]]) -> list[str]:
 
 
 def _recovered(ended: Ended, phases: list[dict[str, Any]], memory: Memory) -> Iterator[Finding]:
-    since = [memory.close("failure", ended.dag_id), memory.close(LATE_RUN, ended.dag_id)]
+    since = [memory.close(LATE_RUN, ended.dag_id)]
     window: dict[str, Any] = next((phase["window"] for phase in phases if phase.get("window")), {})
-    if window.get("mode") in ("incremental", "full") and any(phase["phase"] == "load" for phase in phases):
-        since.append(memory.close("late_data", ended.dag_id))
+    if window.get("mode") not in ("range", "backfill"):  # they read other rows than those that are missing
+        since.append(memory.close("failure", ended.dag_id))
+        if window and any(phase["phase"] == "load" for phase in phases):
+            since.append(memory.close("late_data", ended.dag_id))
     if known := [moment for moment in since if moment]:
         yield recovered(min(known))
 

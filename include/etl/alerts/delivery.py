@@ -28,6 +28,8 @@ def deliver(alerts: Alerts, alert: Alert) -> Outcomes:
     If one is down, the next that works is told so, and all that nobody else has been told.
     """
     started = time.monotonic()
+    # Without `[api] base_url` they name no server, and would lead nowhere from a mail or a chat.
+    alert = replace(alert, links={name: url for name, url in alert.links.items() if not url.startswith("/")})
     LogChannel().send(alert)
     wanted = {name: told for name in alerts.channels if (told := _told(alerts, name, alert))}
     outcomes = _send_all(alerts.channels, wanted)
@@ -71,6 +73,7 @@ def _report(alert: Alert, down: Mapping[str, str], *, known: bool) -> Alert:
         severity="warning",
         what=f"this alert ({', '.join(one.conditions[0] for one in alert.findings)}) could not be sent everywhere",
         details=tuple(f"{name}: {why}" for name, why in down.items()),
+        since=alert.at,
         to_do="Check the channel's Airflow connection and its server; see docs/alerts.md.",
     )
     return replace(alert, findings=(finding,) if known else (*alert.findings, finding))

@@ -14,8 +14,8 @@ from include.etl.lock import locked
 from include.etl.storage import Storage, read_json, write_json
 
 log = logging.getLogger("etl.alerts")
-WAIT_S = 30.0
-"""Longer than all channels together may take."""
+WAIT_S = 5.0
+"""The DAG processor ends a callback that waits for long; what is told of a run is delivered without the lock."""
 
 
 @dataclass
@@ -31,8 +31,9 @@ class Memory:
         return int(entry["times"])
 
     def tell_again(self, condition: str, dag_id: str = "") -> None:
-        """It holds, but nobody has been told: the next time it is noted counts as the first."""
-        self.open[_key(condition, dag_id)]["times"] = 0
+        """Nobody has been told: the next time it is noted counts as the first, unless it has ended meanwhile."""
+        if entry := self.open.get(_key(condition, dag_id)):
+            entry["times"] = 0
 
     def since(self, condition: str, dag_id: str = "") -> datetime | None:
         """Since when it is open; None if it is not."""

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from airflow.sdk import conf
 
+from include.etl.alerts import outbox
 from include.etl.alerts.base import Alert, Finding
 from include.etl.alerts.conditions import CONTINUING, LATE_RUN, Ended, after_run
 from include.etl.alerts.delivery import Outcomes, deliver, untold
 from include.etl.alerts.deviation import deviation
-from include.etl.alerts.memory import remembered
+from include.etl.alerts.memory import Memory, remembered
 from include.etl.config import Source
-from include.etl.errors import StorageError
+from include.etl.errors import StorageError, TransientError
 from include.etl.records.history import GOOD
 from include.etl.records.run import Run
 from include.etl.report_link import report_url
@@ -24,17 +27,68 @@ from include.etl.storage import Storage, read_json, write_json
 log = logging.getLogger("etl.alerts")
 
 
-def tell_of_run(source: Source, ended: Ended) -> None:
-    """Tell of a run that has ended, in one message to each channel that is told of it."""
+def tell_of_run(source: Source, ended: Ended, *, at_once: bool = True) -> None:
+    """Note that a run has ended, and tell of it; not `at_once`, or where that fails, the DAG `freshness` tells."""
     storage = Storage.from_environment()
+    try:
+        path = outbox.put(storage, source.source, ended)
+    except StorageError as error:  # a disk that is full is told of too
+        log.error("%s: the end of run %s could not be noted: %s", source.source, ended.run_id, error)
+        run = Run(source, ended.run_id, storage, ended.dag_id)
+        with remembered(storage, source.source) as memory:
+            findings = _findings(run, ended, memory)
+        _tell_findings(run, ended.at, findings)
+        return
+    if at_once:
+        tell_waiting(source, storage, path)
+
+
+def tell_waiting(source: Source, storage: Storage, path: Path) -> None:
+    """Tell what this entry of the outbox says, in one message to each channel; it goes when somebody was reached."""
+    try:
+        with outbox.taken(path, source.source) as there:
+            if there:
+                _tell_entry(source, storage, path)
+    except TransientError as error:
+        log.info("%s: left to the process that sends: %s", path.name, error)
+
+
+def _tell_entry(source: Source, storage: Storage, path: Path) -> None:
+    entry = outbox.read(path)
+    ended = entry.ended
     run = Run(source, ended.run_id, storage, ended.dag_id)
-    with remembered(storage, source.source) as memory:
-        summary = _summary(run)
-        findings = after_run(ended, summary, memory)
-        findings += [] if ended.failed else _unusual(source, storage, summary)
-        for missed in tell(run, ended.at, findings):
-            if (condition := missed.conditions[0]) in CONTINUING.values():
-                memory.tell_again(condition)
+    if (findings := entry.findings) is None:
+        with remembered(storage, source.source) as memory:
+            findings = _findings(run, ended, memory)
+            # Before the memory: the same end must not count twice when this process is killed.
+            outbox.save(path, outbox.Entry(ended=ended, findings=findings))
+    missed = _tell_findings(run, ended.at, findings)
+    if missed and datetime.now(UTC) - ended.at < outbox.KEPT:
+        outbox.save(path, outbox.Entry(ended=ended, findings=missed))
+        return
+    if missed:
+        log.error("%s: nobody was told of run %s; it is tried no more", source.source, ended.run_id)
+    path.unlink()
+
+
+def _findings(run: Run, ended: Ended, memory: Memory) -> list[Finding]:
+    """All that there is to tell; what began with this run, and lasts no longer than it, is there since its begin."""
+    summary = _summary(run)
+    findings = after_run(ended, summary, memory)
+    findings += [] if ended.failed else _unusual(run.source, run.storage, summary)
+    begin = min((datetime.fromisoformat(phase["started_at"]) for phase in summary["phases"]), default=ended.at)
+    return [one if one.since else replace(one, since=begin) for one in findings]
+
+
+def _tell_findings(run: Run, at: datetime, findings: list[Finding]) -> list[Finding]:
+    """Tell; those that reached nobody. What lasts is not among them: the next run tells it."""
+    missed = tell(run, at, findings)
+    lasting = [one for one in missed if one.conditions in [(name,) for name in CONTINUING.values()]]
+    if lasting:
+        with remembered(run.storage, run.source.source) as memory:
+            for one in lasting:
+                memory.tell_again(one.conditions[0])
+    return [one for one in missed if one not in lasting]
 
 
 def _unusual(source: Source, storage: Storage, summary: dict[str, Any]) -> list[Finding]:
@@ -47,7 +101,7 @@ def _unusual(source: Source, storage: Storage, summary: dict[str, Any]) -> list[
     return [found] if found else []
 
 
-def tell_of_deadline(source: Source, dag_id: str, run_id: str, at: datetime) -> None:
+def tell_of_deadline(source: Source, dag_id: str, run_id: str, queued: datetime, at: datetime) -> None:
     """Tell of a run that works for longer than `alerts.late_after`; once, until a run of its DAG succeeds."""
     storage = Storage.from_environment()
     run = Run(source, run_id, storage, dag_id)
@@ -59,7 +113,7 @@ def tell_of_deadline(source: Source, dag_id: str, run_id: str, at: datetime) -> 
             conditions=("late_data",),
             severity="critical",
             what=f"the run is still at work {_hours(source)} after it was queued",
-            since=at,
+            since=queued,
             to_do="Find out in the task's log what it waits for; docs/recover.md says who holds what.",
         )
         if tell(run, at, [finding]):

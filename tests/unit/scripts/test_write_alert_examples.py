@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from include.etl.alerts import CHANNELS
+from include.etl.alerts import CHANNELS, CONDITIONS
 from include.etl.alerts.slack import LONGEST
 from scripts.write_alert_examples import FOLDER, examples, rendered
 
@@ -16,6 +16,12 @@ def test_examples_are_up_to_date() -> None:
 
 def test_every_channel_has_an_example() -> None:
     assert {name.split(".")[1] for name in rendered()} == {*CHANNELS, "log"}
+
+
+def test_every_condition_has_an_example_that_says_since_when() -> None:
+    findings = [finding for alert in examples().values() for finding in alert.findings]
+    assert {name for finding in findings for name in finding.conditions} == set(CONDITIONS)
+    assert all(finding.since for finding in findings)
 
 
 @pytest.mark.parametrize("name", examples())
