@@ -60,8 +60,8 @@ class Recovered:
 def recover(source: Source, asked: Asked, storage: Storage, variables: checkpoint.Variables, tell: Tell) -> Recovered:
     """Checkpoint, damage, reading again, up to now, verification. A failure is in the result, with what was done."""
     done, started = Recovered(source.source), time.monotonic()
-    audit.record(storage, "recovery", source.source, asked.reason, start=asked.start, end=asked.end, by=asked.by)
     try:
+        audit.record(storage, "recovery", source.source, asked.reason, start=asked.start, end=asked.end, by=asked.by)
         _recover(_Work(source, asked, storage, variables, tell, done))
     except ExtractionError as error:
         done.error, done.transient = f"{type(error).__name__}: {error}", isinstance(error, TransientError)

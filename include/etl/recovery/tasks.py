@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from include.etl.errors import DataError, ExtractionError, TransientError
@@ -20,7 +21,7 @@ from include.etl.sources import load_source
 from include.etl.storage import Storage, read_json, write_json
 
 RESTORED = "restored.json"
-"""What the first task has put back, and from which backup."""
+"""What the first task has put back, from which backup, and the sources that a result is expected of."""
 log = logging.getLogger("etl.recovery")
 
 
@@ -28,16 +29,17 @@ def restore(context: Mapping[str, Any]) -> list[str]:
     """Check what is asked for and put the configuration back; the sources to recover."""
     storage, asked = _asked(context)
     changed = request.restored_configuration(storage, asked)
-    pinned = {"backup": asked.backup.name if asked.backup else None, "configuration": changed}
+    names = request.chosen_sources(str(context["params"]["sources"] or "").split(","))
+    pinned = {"backup": asked.backup.name if asked.backup else None, "configuration": changed, "sources": names}
     write_json(reports.folder(storage, asked.stamp) / RESTORED, pinned)
-    return request.chosen_sources(str(context["params"]["sources"] or "").split(","))
+    return names
 
 
 def recover(context: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Recover one source; what was done is kept for the report before a failure is raised."""
     storage, asked = _asked(context)
     done = recover_source(load_source(source), asked, storage, AirflowVariables(), log.info)
-    write_json(reports.folder(storage, asked.stamp) / f"source-{source}.json", asdict(done))
+    write_json(_result_path(storage, asked, source), asdict(done))
     if done.error:
         raise (TransientError if done.transient else ExtractionError)(done.error)
     return {"verdict": done.verdict, "rows": done.rows}
@@ -46,11 +48,11 @@ def recover(context: Mapping[str, Any], source: str) -> dict[str, Any]:
 def report(context: Mapping[str, Any]) -> str:
     """Write the report; a DataError unless every source is proven good."""
     storage, asked = _asked(context)
-    folder = reports.folder(storage, asked.stamp)
-    done = [Recovered(**read_json(path)) for path in sorted(folder.glob("source-*.json"))]
+    pinned = reports.folder(storage, asked.stamp) / RESTORED
+    restored = read_json(pinned) if pinned.exists() else {"configuration": [], "sources": []}
+    done = [_result(storage, asked, name) for name in restored["sources"]]
     seconds = time.time() - context["dag_run"].start_date.timestamp()
-    changed = read_json(folder / RESTORED)["configuration"] if (folder / RESTORED).exists() else []
-    found = request.as_report(asked, changed, done, seconds)
+    found = request.as_report(asked, restored["configuration"], done, seconds)
     path = storage.relative(reports.write(storage, asked.stamp, found))
     for line in reports.lines(found):
         log.info(line)
@@ -69,6 +71,18 @@ def drill(context: Mapping[str, Any]) -> str:
     if found["verdict"] != "recovered":
         raise DataError(f"drill {stamp}: {found['verdict']}; see data/{path}")
     return path
+
+
+def _result(storage: Storage, asked: Asked, source: str) -> Recovered:
+    """What the source's task has kept; a failure where it was killed before it could."""
+    path = _result_path(storage, asked, source)
+    if not path.exists():
+        return Recovered(source, verdict="failed", error="its task left no result; see the task's log")
+    return Recovered(**read_json(path))
+
+
+def _result_path(storage: Storage, asked: Asked, source: str) -> Path:
+    return reports.folder(storage, asked.stamp) / f"source-{source}.json"
 
 
 def _asked(context: Mapping[str, Any]) -> tuple[Storage, Asked]:
