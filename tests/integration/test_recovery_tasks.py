@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from include.etl.errors import DataError
-from include.etl.recovery import tasks
+from include.etl.config import Source
+from include.etl.errors import ConfigurationError, DataError, TransientError
+from include.etl.recovery import request, tasks
+from include.etl.recovery import source as recovery
 from tests.integration.conftest import VISITS, Project
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
@@ -38,13 +40,86 @@ def clinic(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 def test_a_source_whose_task_was_killed_is_not_reported_as_recovered(clinic: Project) -> None:
     clinic.configure(VISITS.replace("source: visits", "source: other"), "other")
-    assert tasks.restore(context()) == ["other", "visits"]
-    tasks.recover(context(), "visits")
+    assert tasks.restore(context()) == [["other"], ["visits"]]
+    tasks.recover(context(), ["visits"])
     with pytest.raises(DataError, match="failed"):
         tasks.report(context())
     verdicts = {one["source"]: (one["verdict"], one["error"]) for one in report(clinic)["sources"]}
     assert verdicts["visits"] == ("recovered", None)
     assert verdicts["other"] == ("failed", "its task left no result; see the task's log")
-    tasks.recover(context(), "other")
+    tasks.recover(context(), ["other"])
     tasks.report(context())
     assert report(clinic)["verdict"] == "recovered"
+
+
+def refer(project: Project) -> None:
+    """A source `bookings`, first by its name, of which each row must exist in the published visits."""
+    text = VISITS.replace("source: visits", "source: bookings").replace("table: visits", "table: bookings")
+    project.configure(f"{text}validation: {{references: {{visits: {{source: visits}}}}}}\n", "bookings")
+    project.execute("CREATE TABLE bookings (visit_id BIGINT, visit_date DATE, updated_at TIMESTAMP)")
+    project.execute("INSERT INTO bookings SELECT visit_id, visit_date, updated_at FROM visits")
+    rule = {
+        "type": "expect_column_values_to_exist_in_reference",
+        "kwargs": {"column": "visit_id", "reference": "visits", "reference_column": "visit_id"},
+        "severity": "critical",
+    }
+    (project.folder / "expectations").mkdir()
+    (project.folder / "expectations" / "bookings.json").write_text(json.dumps({"name": "b", "expectations": [rule]}))
+
+
+def test_a_source_is_recovered_after_the_one_it_refers_to(clinic: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left; the visits fail at first, and a retry goes on with what is not recovered yet."""
+    refer(clinic)
+    (group,) = tasks.restore(context())
+    assert group == ["visits", "bookings"]
+
+    def away(*_: object) -> None:
+        raise TransientError("the source is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recovery, "through_phases", away)
+        with pytest.raises(TransientError, match="visits: TransientError: the source is away; bookings: "):
+            tasks.recover(context(), group)
+    assert tasks.recover(context(), group) == {"visits": "recovered", "bookings": "recovered"}
+    begun = audit_lines(clinic)
+    assert tasks.recover(context(), group) == {"visits": "recovered", "bookings": "recovered"}
+    assert audit_lines(clinic) == begun
+    tasks.report(context())
+
+
+def audit_lines(project: Project) -> list[dict[str, Any]]:
+    (path,) = (project.folder / "data" / "audit").glob("*.jsonl")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def named(name: str, *references: str) -> Source:
+    text = {
+        "source": name,
+        "description": "d",
+        "conn_id": "c",
+        "table": "t",
+        "primary_key": ["id"],
+        "output": {"formats": ["csv"]},
+    }
+    known = {other: {"source": other} for other in references}
+    return Source.model_validate(text | {"schedule": {"full": "0 2 * * *"}, "validation": {"references": known}})
+
+
+@pytest.mark.parametrize(
+    ("sources", "groups"),
+    [
+        ([named("a"), named("b")], [["a"], ["b"]]),
+        ([named("a", "c"), named("b"), named("c", "d"), named("d")], [["d", "c", "a"], ["b"]]),
+        ([named("a", "c", "b"), named("b"), named("c")], [["b", "c", "a"]]),
+        ([named("a", "gone", "a"), named("b")], [["a"], ["b"]]),
+        ([named("a", "b"), named("b", "a"), named("c")], [["b", "a"], ["c"]]),
+    ],
+)
+def test_groups_of_references(sources: list[Source], groups: list[list[str]]) -> None:
+    assert request.grouped(sources) == groups
+
+
+def test_a_broken_source_is_not_passed_over(clinic: Project) -> None:
+    clinic.configure("source: other\n", "other")
+    with pytest.raises(ConfigurationError, match=r"other\.yaml"):
+        tasks.restore(context())

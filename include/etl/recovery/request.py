@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 from include.etl.config import Source, include_folder
@@ -60,17 +61,45 @@ def restored_configuration(storage: Storage, asked: Asked) -> list[str]:
     return changed
 
 
-def chosen_sources(names: Sequence[str]) -> list[str]:
-    """The sources of these names; all that are configured if none is named.
+def chosen_sources(names: Sequence[str]) -> list[list[str]]:
+    """The sources of these names, all that are configured if none is named; see `grouped`.
 
     Raises:
         ConfigurationError: a source does not exist, or its file is broken.
     """
     wanted = [name.strip() for name in names if name.strip()]
-    found = wanted or [one.source for one in load_sources() if isinstance(one, Source)]
+    found = wanted or [one.source for one in load_sources()]
     if not found:
         raise ConfigurationError("sources: none is configured; restore include/sources, or name a backup")
-    return [load_source(name).source for name in dict.fromkeys(found)]
+    return grouped([load_source(name) for name in dict.fromkeys(found)])
+
+
+def grouped(sources: Sequence[Source]) -> list[list[str]]:
+    """Those that refer to each other's published data together, each after what it refers to."""
+    needs = {one.source: {other.source for other in one.validation.references.values()} for one in sources}
+    groups: list[list[str]] = []
+    for name in _after_their_needs(needs):
+        tied = [group for group in groups if needs[name] & {*group}]
+        groups = [group for group in groups if group not in tied]
+        groups.append([*chain.from_iterable(tied), name])
+    return groups
+
+
+def _after_their_needs(needs: Mapping[str, Set[str | None]]) -> list[str]:
+    """Depth first, so that two that refer to each other, which no order can satisfy, do not stop the others."""
+    order: dict[str, None] = {}
+    begun: set[str] = set()
+
+    def add(name: str) -> None:
+        if name not in begun:
+            begun.add(name)
+            for other in sorted(needs.keys() & needs[name]):
+                add(other)
+            order[name] = None
+
+    for name in needs:
+        add(name)
+    return list(order)
 
 
 def as_report(asked: Asked, configuration: Sequence[str], done: Sequence[Recovered], seconds: float) -> report.Report:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,24 +26,35 @@ RESTORED = "restored.json"
 log = logging.getLogger("etl.recovery")
 
 
-def restore(context: Mapping[str, Any]) -> list[str]:
-    """Check what is asked for and put the configuration back; the sources to recover."""
+def restore(context: Mapping[str, Any]) -> list[list[str]]:
+    """Check what is asked for and put the configuration back; the sources to recover, those of a group together."""
     storage, asked = _asked(context)
     changed = request.restored_configuration(storage, asked)
-    names = request.chosen_sources(str(context["params"]["sources"] or "").split(","))
+    groups = request.chosen_sources(str(context["params"]["sources"] or "").split(","))
+    names = list(chain.from_iterable(groups))
     pinned = {"backup": asked.backup.name if asked.backup else None, "configuration": changed, "sources": names}
     write_json(reports.folder(storage, asked.stamp) / RESTORED, pinned)
-    return names
+    return groups
 
 
-def recover(context: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Recover one source; what was done is kept for the report before a failure is raised."""
+def recover(context: Mapping[str, Any], sources: Sequence[str]) -> dict[str, str]:
+    """Recover the sources of a group in their order; an error of one is raised when all have had their turn."""
     storage, asked = _asked(context)
+    done = [_recovered(storage, asked, source) for source in sources]
+    if failed := [one for one in done if one.error]:
+        error = TransientError if any(one.transient for one in failed) else ExtractionError
+        raise error("; ".join(f"{one.source}: {one.error}" for one in failed))
+    return {one.source: one.verdict for one in done}
+
+
+def _recovered(storage: Storage, asked: Asked, source: str) -> Recovered:
+    """One source; what was done is kept for the report, and not done again by the next try if it was proven good."""
+    path = _result_path(storage, asked, source)
+    if path.exists() and (earlier := Recovered(**read_json(path))).verdict == "recovered":
+        return earlier
     done = recover_source(load_source(source), asked, storage, AirflowVariables(), log.info)
-    write_json(_result_path(storage, asked, source), asdict(done))
-    if done.error:
-        raise (TransientError if done.transient else ExtractionError)(done.error)
-    return {"verdict": done.verdict, "rows": done.rows}
+    write_json(path, asdict(done))
+    return done
 
 
 def report(context: Mapping[str, Any]) -> str:
