@@ -12,8 +12,10 @@ import pytest
 
 from include.etl.config import Source
 from include.etl.errors import ConfigurationError, DataError, TransientError
+from include.etl.maintenance import backups
 from include.etl.recovery import request, tasks
 from include.etl.recovery import source as recovery
+from include.etl.storage import Storage
 from tests.integration.conftest import VISITS, Project
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
@@ -123,3 +125,20 @@ def test_a_broken_source_is_not_passed_over(clinic: Project) -> None:
     clinic.configure("source: other\n", "other")
     with pytest.raises(ConfigurationError, match=r"other\.yaml"):
         tasks.restore(context())
+
+
+def test_a_drill_finds_what_a_source_refers_to(clinic: Project) -> None:
+    """In all that stands published, not in the one day of it that the drill has read."""
+    clinic.run()
+    refer(clinic)
+    known = json.loads(clinic.variables["checkpoint__visits"])
+    clinic.variables["checkpoint__bookings"] = json.dumps(
+        known | {"source": "bookings", "bound": "2024-01-02T00:00:00Z"}
+    )
+    backups.make(Storage.from_environment(), clinic.memory)
+    before = clinic.files()
+    tasks.drill(context())
+    (path,) = (clinic.folder / "data" / "reports" / "_recovery").glob("*/drill.json")
+    rows = {one["source"]: one["rows"] for one in json.loads(path.read_text())["sources"]}
+    assert rows == {"bookings": 1, "visits": 0}
+    assert clinic.files() == before
