@@ -142,3 +142,24 @@ def test_a_drill_finds_what_a_source_refers_to(clinic: Project) -> None:
     rows = {one["source"]: one["rows"] for one in json.loads(path.read_text())["sources"]}
     assert rows == {"bookings": 1, "visits": 0}
     assert clinic.files() == before
+    told = audit_lines(clinic)[-1]
+    assert (told["action"], told["who"], told["sources"]) == ("recovery drill", "dr.tan", ["bookings", "visits"])
+
+
+def test_the_audit_tells_what_is_put_back_and_set_aside_and_who_asked(clinic: Project) -> None:
+    clinic.run()
+    backups.make(Storage.from_environment(), clinic.memory)
+    clinic.configure("source: visits\n")
+    clinic.variables["checkpoint__visits"] = "{"
+    (lost,) = clinic.published.glob("visit_date=*/*")
+    lost.write_bytes(b"PAR1")
+    tasks.recover(context(backup="latest"), *tasks.restore(context(backup="latest")))
+    lines = {line["action"]: line for line in audit_lines(clinic)}
+    asked = ["configuration restore", "configuration restored", "recovery", "checkpoint restore", "damage set aside"]
+    asked.append("recovery ended")
+    assert [action for action in lines if action in asked] == asked
+    assert {lines[action]["who"] for action in asked} == {"dr.tan"}
+    assert lines["configuration restored"]["files"] == ["sources/visits.yaml"]
+    assert lines["damage set aside"]["paths"] == [lost.relative_to(clinic.published).as_posix()]
+    (dropped,) = lines["damage set aside"]["manifests_dropped"]
+    assert dropped.startswith("_manifests/begin_")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -155,19 +156,18 @@ def to_read_again(storage: Storage, source: Source, damage: Damage, bound: Any) 
         return [] if healthy else None
     if lost is None or earlier is None or not isinstance(bound, datetime):
         return None
-    spoilt = {one.window.name for one, _ in damage.files}
-    emptied = {name for name in spoilt if _emptied(damage, name)}
-    missing = gaps([one for one in damage.standing if one.window.name not in emptied], bound)
+    nothing_left = emptied(damage)
+    missing = gaps([one for one in damage.standing if one not in nothing_left], bound)
     found = merged([*lost, *earlier, *missing])
     if found and found[0].start <= BEGINNING:
         return None
     return [Span(one.start, min(one.end, bound)) for one in found if one.start < bound]
 
 
-def _emptied(damage: Damage, window: str) -> bool:
-    """Whether nothing is left of this publication."""
-    lost = [file for one, file in damage.files if one.window.name == window]
-    return any(len(one.files) == len(lost) for one in damage.standing if one.window.name == window)
+def emptied(damage: Damage) -> list[Manifest]:
+    """The publications of which no file is left."""
+    lost = Counter(one.window.name for one, _ in damage.files)
+    return [one for one in damage.standing if one.files and lost[one.window.name] == len(one.files)]
 
 
 def merged(spans: Sequence[Span]) -> list[Span]:

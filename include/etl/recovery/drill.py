@@ -20,7 +20,7 @@ from include.etl.errors import ConfigurationError, ExtractionError
 from include.etl.lock import locked
 from include.etl.phases.plan import Parameters, Trigger
 from include.etl.publication import standing
-from include.etl.records import checkpoint, manifest
+from include.etl.records import audit, checkpoint, manifest
 from include.etl.records.run import Run
 from include.etl.recovery import backup as backups
 from include.etl.run import default_mode, through_phases
@@ -59,6 +59,7 @@ def drill(
     stamp: str,
     wanted: str = backups.LATEST,
     names: Sequence[str] = (),
+    who: str = "",
 ) -> dict[str, Any]:
     """Restore into a scratch place and read one day of each source; the place is removed, whatever happens.
 
@@ -73,6 +74,7 @@ def drill(
         if missing := [name for name in names if name not in held]:
             allowed = ", ".join(held)
             raise ConfigurationError(f"sources: {missing[0]!r}; allowed: those of backup {backup.name}: {allowed}")
+        audit.record(storage, "recovery drill", "", who=who, backup=backup.name, sources=[*(names or held)])
         found = [_one(name, backup, storage, current, data, stamp) for name in names or held]
     age = datetime.now(UTC) - backup.made_at
     return {

@@ -12,10 +12,10 @@ from typing import Any
 from include.etl.config import Source, include_folder
 from include.etl.errors import ConfigurationError
 from include.etl.phases.plan import ISO
-from include.etl.records import audit
 from include.etl.recovery import backup as backups
 from include.etl.recovery import report
-from include.etl.recovery.source import Asked, Recovered
+from include.etl.recovery.asked import Asked
+from include.etl.recovery.source import Recovered
 from include.etl.sources import load_source, load_sources
 from include.etl.storage import Storage
 
@@ -55,9 +55,10 @@ def restored_configuration(storage: Storage, asked: Asked) -> list[str]:
     """Put the backup's configuration back where it differs; the names of those files."""
     if asked.backup is None:
         return []
+    asked.record(storage, "configuration restore", "", backup=asked.backup.name)
     aside = storage.folder("damaged", "_configuration") / asked.stamp
     changed = backups.restore_configuration(asked.backup, include_folder(), aside)
-    audit.record(storage, "configuration restore", "", asked.reason, backup=asked.backup.name, files=changed)
+    asked.record(storage, "configuration restored", "", backup=asked.backup.name, files=changed)
     return changed
 
 

@@ -16,7 +16,8 @@ from include.etl.records.checkpoint import AirflowVariables
 from include.etl.recovery import drill as drills
 from include.etl.recovery import report as reports
 from include.etl.recovery import request
-from include.etl.recovery.source import Asked, Recovered
+from include.etl.recovery.asked import Asked
+from include.etl.recovery.source import Recovered
 from include.etl.recovery.source import recover as recover_source
 from include.etl.sources import load_source
 from include.etl.storage import Storage, read_json, write_json
@@ -76,7 +77,7 @@ def report(context: Mapping[str, Any]) -> str:
 def drill(context: Mapping[str, Any]) -> str:
     """Practise; a DataError where a source could not be read."""
     storage, stamp = Storage.from_environment(), _stamp(context)
-    found = drills.drill(storage, AirflowVariables(), stamp)
+    found = drills.drill(storage, AirflowVariables(), stamp, who=_by(context))
     path = storage.relative(reports.write_drill(storage, stamp, found, drills.lines(found)))
     for line in drills.lines(found):
         log.info(line)
@@ -103,8 +104,12 @@ def _asked(context: Mapping[str, Any]) -> tuple[Storage, Asked]:
     pinned = reports.folder(storage, _stamp(context)) / RESTORED
     if pinned.exists():  # `latest` may be another one by now
         wanted["backup"] = read_json(pinned)["backup"]
-    by = context["dag_run"].triggering_user_name or ""
-    return storage, request.understood(storage, _stamp(context), **wanted, by=by)
+    return storage, request.understood(storage, _stamp(context), **wanted, by=_by(context))
+
+
+def _by(context: Mapping[str, Any]) -> str:
+    """Who triggered the run; nobody where it was scheduled."""
+    return context["dag_run"].triggering_user_name or ""
 
 
 def _stamp(context: Mapping[str, Any]) -> str:
