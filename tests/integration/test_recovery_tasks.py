@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -163,3 +164,16 @@ def test_the_audit_tells_what_is_put_back_and_set_aside_and_who_asked(clinic: Pr
     assert lines["damage set aside"]["paths"] == [lost.relative_to(clinic.published).as_posix()]
     (dropped,) = lines["damage set aside"]["manifests_dropped"]
     assert dropped.startswith("_manifests/begin_")
+
+
+def test_a_name_that_does_not_exist_is_refused_before_the_configuration_is_put_back(clinic: Project) -> None:
+    """One that only the backup knows is good."""
+    backups.make(Storage.from_environment(), clinic.memory)
+    clinic.configure("source: visits\n")
+    with pytest.raises(ConfigurationError, match="sources: 'vists'; allowed: visits"):
+        tasks.restore(context(backup="latest", sources="visits, vists"))
+    path = clinic.folder / "sources" / "visits.yaml"
+    assert path.read_text() == "source: visits\n"
+    shutil.rmtree(path.parent)
+    assert tasks.restore(context(backup="latest", sources="visits")) == [["visits"]]
+    assert path.read_text() == VISITS

@@ -33,6 +33,7 @@ def understood(
     start: str | None = None,
     end: str | None = None,
     reason: str | None = None,
+    sources: str | None = None,
     by: str = "",
 ) -> Asked:
     """The request, checked as far as it can be without the configuration, which the backup may hold.
@@ -48,7 +49,22 @@ def understood(
     if end and not start:
         raise ConfigurationError(f"end: {end!r}; allowed: nothing without start")
     found = backups.chosen(storage, backup) if backup else None
+    if found:
+        _refuse_unknown(named(sources), found)
     return Asked(stamp, str(reason).strip(), found, start or None, end or None, by)
+
+
+def _refuse_unknown(names: Sequence[str], backup: backups.Backup) -> None:
+    configured = (path.stem for path in (include_folder() / "sources").glob("[!_]*.yaml"))  # the folder may be gone
+    known = {*backups.sources(backup), *configured}
+    for name in names:
+        if name not in known:
+            raise ConfigurationError(f"sources: {name!r}; allowed: {', '.join(sorted(known))}")
+
+
+def named(sources: str | None) -> list[str]:
+    """Names separated by commas."""
+    return [name.strip() for name in (sources or "").split(",") if name.strip()]
 
 
 def restored_configuration(storage: Storage, asked: Asked) -> list[str]:
@@ -68,8 +84,7 @@ def chosen_sources(names: Sequence[str]) -> list[list[str]]:
     Raises:
         ConfigurationError: a source does not exist, or its file is broken.
     """
-    wanted = [name.strip() for name in names if name.strip()]
-    found = wanted or [one.source for one in load_sources()]
+    found = names or [one.source for one in load_sources()]
     if not found:
         raise ConfigurationError("sources: none is configured; restore include/sources, or name a backup")
     return grouped([load_source(name) for name in dict.fromkeys(found)])

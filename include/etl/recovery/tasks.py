@@ -31,7 +31,7 @@ def restore(context: Mapping[str, Any]) -> list[list[str]]:
     """Check what is asked for and put the configuration back; the sources to recover, those of a group together."""
     storage, asked = _asked(context)
     changed = request.restored_configuration(storage, asked)
-    groups = request.chosen_sources(str(context["params"]["sources"] or "").split(","))
+    groups = request.chosen_sources(request.named(context["params"]["sources"]))
     names = list(chain.from_iterable(groups))
     pinned = {"backup": asked.backup.name if asked.backup else None, "configuration": changed, "sources": names}
     write_json(reports.folder(storage, asked.stamp) / RESTORED, pinned)
@@ -100,7 +100,7 @@ def _result_path(storage: Storage, asked: Asked, source: str) -> Path:
 
 def _asked(context: Mapping[str, Any]) -> tuple[Storage, Asked]:
     storage, params = Storage.from_environment(), context["params"]
-    wanted = {name: params[name] for name in ("backup", "start", "end", "reason")}
+    wanted = {name: params[name] for name in ("backup", "start", "end", "reason", "sources")}
     pinned = reports.folder(storage, _stamp(context)) / RESTORED
     if pinned.exists():  # `latest` may be another one by now
         wanted["backup"] = read_json(pinned)["backup"]
