@@ -91,8 +91,9 @@ def _whole(folder: Path, file: PublishedFile) -> bool:
 
 
 def _data_files(folder: Path) -> list[str]:
+    """Those that readers see: names with a dot in front are locks, what was being written, or a file manager's."""
     paths = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
-    return [path.as_posix() for path in paths if path.parts[0] != manifest.FOLDER and path.name != ".lock"]
+    return [path.as_posix() for path in paths if path.parts[0] != manifest.FOLDER and path.name[0] != "."]
 
 
 def lost_spans(source: Source, damage: Damage) -> list[Span] | None:
