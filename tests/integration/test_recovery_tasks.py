@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import runpy
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from airflow.sdk import DAG
+from airflow.sdk.execution_time.context import set_current_context
 
-from include.etl.config import Source
+from include.etl.config import INCLUDE, Source
 from include.etl.errors import ConfigurationError, DataError, TransientError
 from include.etl.maintenance import backups
 from include.etl.recovery import request, tasks
@@ -19,6 +22,8 @@ from include.etl.recovery import source as recovery
 from include.etl.storage import Storage
 from tests.integration.conftest import VISITS, Project
 
+FILE = INCLUDE.parent / "dags" / "recovery.py"
+DAGS = {found.dag_id: found for found in runpy.run_path(str(FILE)).values() if isinstance(found, DAG)}
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
 
 
@@ -26,6 +31,15 @@ def context(**params: str) -> Mapping[str, Any]:
     run = SimpleNamespace(run_after=NOW, start_date=NOW, triggering_user_name="dr.tan")
     names = ("backup", "sources", "start", "end")
     return {"dag_run": run, "params": dict.fromkeys(names) | {"reason": "test"} | params}
+
+
+def in_dag(dag_id: str, task_id: str, given: Mapping[str, Any], **arguments: Any) -> Any:
+    """What Airflow's worker does of the task: its function, with the run's context."""
+    task: Any = DAGS[dag_id].get_task(task_id)
+    if arguments:
+        task = task.unmap({"op_kwargs": arguments})
+    with set_current_context(cast("Any", given)):
+        return task.python_callable(**task.op_kwargs)
 
 
 def report(project: Project) -> dict[str, Any]:
@@ -138,7 +152,7 @@ def test_a_drill_finds_what_a_source_refers_to(clinic: Project) -> None:
     )
     backups.make(Storage.from_environment(), clinic.memory)
     before = clinic.files()
-    tasks.drill(context())
+    in_dag("recovery_drill", "drill", context())
     (path,) = (clinic.folder / "data" / "reports" / "_recovery").glob("*/drill.json")
     rows = {one["source"]: one["rows"] for one in json.loads(path.read_text())["sources"]}
     assert rows == {"bookings": 1, "visits": 0}
@@ -154,7 +168,9 @@ def test_the_audit_tells_what_is_put_back_and_set_aside_and_who_asked(clinic: Pr
     clinic.variables["checkpoint__visits"] = "{"
     (lost,) = clinic.published.glob("visit_date=*/*")
     lost.write_bytes(b"PAR1")
-    tasks.recover(context(backup="latest"), *tasks.restore(context(backup="latest")))
+    for sources in in_dag("recovery", "restore", context(backup="latest")):
+        in_dag("recovery", "recover", context(backup="latest"), sources=sources)
+    in_dag("recovery", "report", context(backup="latest"))
     lines = {line["action"]: line for line in audit_lines(clinic)}
     asked = ["configuration restore", "configuration restored", "recovery", "checkpoint restore", "damage set aside"]
     asked.append("recovery ended")
