@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from airflow.sdk import DAG, CronTriggerTimetable, Param, TriggerRule, get_current_context, task
 
@@ -36,18 +35,18 @@ with DAG(
 ) as recovery:
 
     @task
-    def restore() -> list[str]:
-        """Check what is asked for and put the configuration back; the sources to recover."""
+    def restore() -> list[list[str]]:
+        """Check what is asked for and put the configuration back; the sources to recover, in groups."""
         from include.etl.recovery import tasks
 
         return tasks.restore(get_current_context())
 
-    @task(max_active_tis_per_dagrun=1, map_index_template="{{ task.op_kwargs['source'] }}")
-    def recover(source: str) -> dict[str, Any]:
-        """One source after the other, so that no database is burdened."""
+    @task(max_active_tis_per_dagrun=1, map_index_template="{{ task.op_kwargs['sources'] | join(', ') }}")
+    def recover(sources: list[str]) -> dict[str, str]:
+        """One source after the other, so that no database is burdened; what refers to another one comes after it."""
         from include.etl.recovery import tasks
 
-        return tasks.recover(get_current_context(), source)
+        return tasks.recover(get_current_context(), sources)
 
     @task(trigger_rule=TriggerRule.ALL_DONE)
     def report() -> str:
@@ -56,7 +55,7 @@ with DAG(
 
         return tasks.report(get_current_context())
 
-    recover.expand(source=restore()) >> report()
+    recover.expand(sources=restore()) >> report()
 
 with DAG(
     "recovery_drill",
