@@ -17,7 +17,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from include.etl.errors import ConfigurationError
 from include.etl.records import audit_check
-from include.etl.storage import Storage
+from include.etl.storage import DATA_URI, Storage
 from scripts import command_line as cli
 
 
@@ -46,6 +46,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _verify(storage: Storage, asked: argparse.Namespace) -> int:
     checked = audit_check.check(storage)
+    if not checked.lines and not checked.problems:
+        raise ConfigurationError(f"{DATA_URI}: {storage.root}: no audit in it; allowed: the folder that runs write to")
     lines = [f"{one.file}:{one.line}: {one.what}" for one in checked.problems]
     lines += [f"note: number {one['number']} at {one['at']}: {one['reason']}" for one in checked.repairs]
     verdict = f"{len(checked.problems)} problems" if checked.problems else "in order"
