@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from include.etl import quarantine
 from include.etl.errors import ConfigurationError, StorageError
 from include.etl.lock import locked
 from include.etl.maintenance import backups, removal
+from include.etl.maintenance.due import Entry
 from include.etl.maintenance.policy import Policy, load_policy
 from include.etl.records import audit_check, manifest
 from include.etl.recovery.backup import chosen
@@ -41,14 +44,19 @@ def storage_of(project: Project) -> Storage:
 
 def age(project: Project, days: float = 4000) -> None:
     """Let everything be that old."""
-    then = (datetime.now(UTC) - timedelta(days=days)).timestamp()
-    for path in [*storage_of(project).root.rglob("*")]:
-        os.utime(path, (then, then))
+    then = age_files(project, days)
     for path in (project.published / "_manifests").glob("*.json"):
         content = json.loads(path.read_text())
         moved = datetime.fromisoformat(content["published_at"]) - timedelta(days=days)
         path.write_text(json.dumps(content | {"published_at": moved.isoformat()}))
         os.utime(path, (then, then))
+
+
+def age_files(project: Project, days: float = 4000) -> float:
+    then = (datetime.now(UTC) - timedelta(days=days)).timestamp()
+    for path in storage_of(project).root.rglob("*"):
+        os.utime(path, (then, then))
+    return then
 
 
 def configure(project: Project, text: str) -> None:
@@ -188,6 +196,43 @@ def test_leftovers_go_and_what_is_not_in_order_is_told(published: Project) -> No
     found = removal.due(storage, Policy(), datetime.now(UTC))
     assert "staging" not in kinds(found)
     assert [finding.path for finding in found.findings] == ["staging/visits/journal.json"]
+
+
+@pytest.mark.parametrize("damaged", ["processed/visits/_manifests/{}.json", "runs/visits/{}/summary.json"])
+def test_damage_of_one_source_stops_no_other(published: Project, damaged: str) -> None:
+    storage = storage_of(published)
+    shutil.copytree(storage.root / "raw" / "visits", storage.root / "raw" / "others")
+    (storage.root / "quarantine" / "visits").mkdir(parents=True)
+    for path in (storage.root / "runs" / "visits").glob("[!.]*"):
+        (storage.root / "quarantine" / "visits" / path.name).mkdir()
+    for path in storage.root.glob(damaged.format("*")):
+        path.write_text("half of")
+    age_files(published)
+    before = sorted((storage.root / "raw" / "visits").iterdir())
+    found = removal.due(storage, Policy(), datetime.now(UTC))
+    assert {entry.source for entry in found.entries} == {"", "others"}
+    (told,) = found.findings
+    assert told.source == "visits"
+    assert told.what.startswith("nothing of this source goes: file ")
+    run(published)
+    assert sorted((storage.root / "raw" / "visits").iterdir()) == before
+    assert not list((storage.root / "raw" / "others").iterdir())
+
+
+def test_what_went_is_told_though_deleting_was_stopped(published: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(storage: Storage, entry: Entry, real: Callable[..., bool] = removal._remove) -> bool:
+        if entry.kind == "runs":
+            raise KeyboardInterrupt
+        return real(storage, entry)
+
+    age(published)
+    monkeypatch.setattr(removal, "_remove", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run(published)
+    *_, last = audit_check.entries(storage_of(published))
+    assert last["action"] == "maintenance deleted"
+    assert any(path.startswith("raw/visits") for path in last["paths"])
+    assert not any(path.startswith("runs") for path in last["paths"])
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
