@@ -7,10 +7,10 @@ off is missed. Runs and backups keep number and hash of the newest line too. `au
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import json
 import os
+import pwd
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +38,7 @@ def record(storage: Storage, action: str, source: str, reason: str = "", *, who:
         StorageError: it could not be written; what it was to tell of must not be done.
     """
     folder = storage.folder("audit")
+    facts |= {"sudo_user": os.environ["SUDO_USER"]} if "SUDO_USER" in os.environ else {}
     told = {"who": who or user(), "host": socket.gethostname(), "action": action, "source": source, "reason": reason}
     with locked(folder / ".lock", "the audit", action):
         try:
@@ -48,10 +49,10 @@ def record(storage: Storage, action: str, source: str, reason: str = "", *, who:
 
 
 def user() -> str:
-    """The operating system's user of this process."""
+    """The operating system's user of this process, whatever its environment says."""
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have a number only
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user may have a number only
         return f"uid {os.getuid()}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import pwd
 import shutil
 import stat
 import tempfile
@@ -46,6 +47,15 @@ def test_a_line_says_who_what_when_and_why(tmp_path: Path) -> None:
     checked = audit_check.check(storage)
     assert (checked.lines, checked.problems, checked.repairs) == (5, [], [])
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_the_environment_does_not_say_who_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("USER", "LOGNAME", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "somebody else")
+    monkeypatch.setenv("SUDO_USER", "nurse")
+    audit.record(Storage(tmp_path), "test", "visits")
+    (line,) = lines(Storage(tmp_path))
+    assert (line["who"], line["sudo_user"]) == (pwd.getpwuid(os.getuid()).pw_name, "nurse")
 
 
 def _work(root: str) -> None:
