@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from include.etl import quarantine
-from include.etl.errors import ConfigurationError, StorageError
+from include.etl.errors import ConfigurationError, StorageError, TransientError
 from include.etl.lock import locked
 from include.etl.maintenance import backups, removal
 from include.etl.maintenance.due import Entry
@@ -302,8 +302,24 @@ def test_a_backup_is_read_back_and_damage_is_found(published: Project) -> None:
             backups.verify(storage, name)
         path.write_bytes(before)
     published.variables["checkpoint__visits"] = "spoilt"
-    assert backups._checkpoints(published.memory)[0] == {}
-    assert "checkpoint__visits" in backups._checkpoints(published.memory)[1][0]
+    for told in ("cannot be used: the whole value", "it is not there, but this source had one"):
+        assert backups._checkpoints(storage, published.memory)[0] == {}
+        (problem,) = backups._checkpoints(storage, published.memory)[1]
+        assert told in problem
+        published.variables.pop("checkpoint__visits", None)
+    published.configure("source: broken\n", "broken")
+    assert any("broken.yaml" in problem for problem in backups._checkpoints(storage, published.memory)[1])
+
+
+def test_two_backups_at_once_do_not_share_a_folder(published: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = storage_of(published)
+    monkeypatch.setattr("include.etl.lock.WAIT_S", 0.0)
+    with (
+        locked(storage.folder("backups") / ".lock", "the folder of backups", "a backup"),
+        pytest.raises(TransientError, match="in use by a backup"),
+    ):
+        backups.make(storage, published.memory)
+    assert backups.names(storage) == []
 
 
 def test_backups_are_kept_by_days_and_months(tmp_path: Path) -> None:
@@ -344,6 +360,14 @@ def test_commands(published: Project, capsys: pytest.CaptureFixture[str], monkey
     assert "in order" in capsys.readouterr().out
     assert audit_command.main(["list", "--json", "--source", "visits"]) == 0
     assert {line["source"] for line in json.loads(capsys.readouterr().out)} == {"visits"}
+    assert audit_command.main(["list", "--source", "vistis"]) == 2
+    assert "'vistis'; allowed: visits" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        audit_command.main(["list", "--since", "yesterday"])
+    assert audit_command.main(["list", "--json", "--since", "2100-01-01"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+    assert audit_command.main(["list", "--json", "--since", "2000-01-01"]) == 0
+    assert json.loads(capsys.readouterr().out)
     assert audit_command.main(["show", "1"]) == 0
     assert audit_command.main(["show", "9999"]) == 2
     (path,) = (storage_of(published).root / "audit").glob("*.jsonl")

@@ -82,7 +82,7 @@ def _told_as_repaired(line: dict[str, Any], result: Checked) -> str:
 
 
 def entries(storage: Storage, source: str | None = None, since: str = "") -> Iterator[dict[str, Any]]:
-    """The lines that can be read, oldest first, of one source or all; `since` is the beginning of an ISO moment."""
+    """The lines that can be read, oldest first, of one source or all; `since` is an ISO moment in UTC."""
     for path in months(storage.root / "audit"):
         for raw in _lines(path):
             try:
