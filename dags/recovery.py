@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG, CronTriggerTimetable, Param, TriggerRule, get_current_context, task
 
+from include.etl.alerts import system
 from include.etl.dag_factory import retry_policy
 
 _BACKUP = "Name of a backup, or `latest`: its configuration and checkpoints are put back. Empty: none is used."
@@ -16,6 +17,7 @@ _DEFAULTS = {
     "retry_delay": timedelta(seconds=5),
     "retry_policy": retry_policy(),
 }
+_TOLD = {"on_failure_callback": system.task_failed, "on_success_callback": system.task_succeeded}
 
 with DAG(
     "recovery",
@@ -48,7 +50,7 @@ with DAG(
 
         return tasks.recover(get_current_context(), sources)
 
-    @task(trigger_rule=TriggerRule.ALL_DONE)
+    @task(trigger_rule=TriggerRule.ALL_DONE, **_TOLD)
     def report() -> str:
         """Fails unless every source is proven good."""
         from include.etl.recovery import tasks
@@ -70,7 +72,7 @@ with DAG(
     default_args=_DEFAULTS,
 ) as recovery_drill:
 
-    @task
+    @task(**_TOLD)
     def drill() -> str:
         """The path of the report; fails where a source could not be read."""
         from include.etl.recovery import tasks
