@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from airflow.sdk import DAG, task
+
+from include.etl.alerts import system
 
 with DAG(
     dag_id="freshness",
@@ -16,8 +18,12 @@ with DAG(
     max_active_runs=1,
     is_paused_upon_creation=False,
     tags=["alerts"],
-    default_args={"owner": "data-platform"},
-):
+    default_args={
+        "owner": "data-platform",
+        "on_failure_callback": system.task_failed,
+        "on_success_callback": system.task_succeeded,
+    },
+) as freshness:
 
     @task
     def check() -> list[str]:
@@ -41,6 +47,12 @@ with DAG(
 
         return tell()
 
+    @task
+    def check_backup() -> str:
+        """Fail when the last backup that was due has not been made."""
+        return system.check_backup(datetime.now(UTC))
+
     check()
     tell_later()
+    check_backup()
     finish_publications()

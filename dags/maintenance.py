@@ -7,9 +7,20 @@ from typing import Any
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, get_current_context, task
 
-from include.etl.maintenance.policy import load_policy
+from include.etl.alerts import system
+from include.etl.errors import ConfigurationError
+from include.etl.maintenance.policy import Policy, load_policy
 
-policy = load_policy()
+
+def _policy() -> Policy:
+    """The defaults where the file cannot be used: the DAG stays, backs up, and its task `plan` says what is wrong."""
+    try:
+        return load_policy()
+    except ConfigurationError:
+        return Policy()
+
+
+policy = _policy()
 
 
 def _who() -> str:
@@ -24,10 +35,15 @@ with DAG(
     start_date=datetime(2024, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
+    is_paused_upon_creation=False,
     tags=["maintenance"],
-    default_args={"owner": "data-platform"},
+    default_args={
+        "owner": "data-platform",
+        "on_failure_callback": system.task_failed,
+        "on_success_callback": system.task_succeeded,
+    },
     params={"dry_run": Param(policy.dry_run, type="boolean", description="Only list what would go.")},
-):
+) as maintenance:
 
     @task
     def backup() -> str:
@@ -36,7 +52,11 @@ with DAG(
         from include.etl.records.checkpoint import AirflowVariables
         from include.etl.storage import Storage
 
-        return backups.make(Storage.from_environment(), AirflowVariables(), _who())
+        storage = Storage.from_environment()
+        name = backups.make(storage, AirflowVariables(), _who())
+        problems = backups.verify(storage, name)["problems"]
+        system.tell_of(get_current_context(), "sources are not in the backup", problems, "See docs/maintenance.md.")
+        return name
 
     @task
     def check_audit() -> int:
@@ -57,7 +77,12 @@ with DAG(
         from include.etl.maintenance import removal
         from include.etl.storage import Storage
 
-        return removal.plan(Storage.from_environment(), _who())
+        storage = Storage.from_environment()
+        planned = removal.plan(storage, _who())
+        found = removal.read_list(storage, planned["list"], planned["sha256"]).findings
+        told = [f"{one.path}: {one.what}" for one in found]
+        system.tell_of(get_current_context(), "things are not in order", told, "See docs/maintenance.md.")
+        return planned
 
     @task
     def delete(planned: Any) -> dict[str, Any]:
@@ -69,6 +94,6 @@ with DAG(
             return {"dry_run": True, "totals": {}}
         return removal.delete(Storage.from_environment(), planned["list"], planned["sha256"], _who())
 
-    backed_up, planned = backup(), plan()
-    backed_up >> [check_audit(), planned]  # without a backup of today nothing is deleted
-    delete(planned)
+    backed_up, checked, planned = backup(), check_audit(), plan()
+    backed_up >> [checked, planned]  # without a backup of today nothing is deleted
+    checked >> delete(planned)  # nor where the audit was changed: what goes could be what shows it

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from airflow.sdk import DAG, CronTriggerTimetable, Param, TriggerRule, get_current_context, task
 
+from include.etl.alerts import system
 from include.etl.dag_factory import retry_policy
 
 _BACKUP = "Name of a backup, or `latest`: its configuration and checkpoints are put back. Empty: none is used."
@@ -17,6 +17,7 @@ _DEFAULTS = {
     "retry_delay": timedelta(seconds=5),
     "retry_policy": retry_policy(),
 }
+_TOLD = {"on_failure_callback": system.task_failed, "on_success_callback": system.task_succeeded}
 
 with DAG(
     "recovery",
@@ -36,27 +37,27 @@ with DAG(
 ) as recovery:
 
     @task
-    def restore() -> list[str]:
-        """Check what is asked for and put the configuration back; the sources to recover."""
+    def restore() -> list[list[str]]:
+        """Check what is asked for and put the configuration back; the sources to recover, in groups."""
         from include.etl.recovery import tasks
 
         return tasks.restore(get_current_context())
 
-    @task(max_active_tis_per_dagrun=1, map_index_template="{{ task.op_kwargs['source'] }}")
-    def recover(source: str) -> dict[str, Any]:
-        """One source after the other, so that no database is burdened."""
+    @task(max_active_tis_per_dagrun=1, map_index_template="{{ task.op_kwargs['sources'] | join(', ') }}")
+    def recover(sources: list[str]) -> dict[str, str]:
+        """One source after the other, so that no database is burdened; what refers to another one comes after it."""
         from include.etl.recovery import tasks
 
-        return tasks.recover(get_current_context(), source)
+        return tasks.recover(get_current_context(), sources)
 
-    @task(trigger_rule=TriggerRule.ALL_DONE)
+    @task(trigger_rule=TriggerRule.ALL_DONE, **_TOLD)
     def report() -> str:
         """Fails unless every source is proven good."""
         from include.etl.recovery import tasks
 
         return tasks.report(get_current_context())
 
-    recover.expand(source=restore()) >> report()
+    recover.expand(sources=restore()) >> report()
 
 with DAG(
     "recovery_drill",
@@ -71,7 +72,7 @@ with DAG(
     default_args=_DEFAULTS,
 ) as recovery_drill:
 
-    @task
+    @task(**_TOLD)
     def drill() -> str:
         """The path of the report; fails where a source could not be read."""
         from include.etl.recovery import tasks

@@ -11,13 +11,14 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from include.etl.errors import ConfigurationError
 from include.etl.records import audit_check
-from include.etl.storage import Storage
+from include.etl.storage import DATA_URI, Storage
 from scripts import command_line as cli
 
 
@@ -38,14 +39,25 @@ def _parser() -> argparse.ArgumentParser:
     actions.add_parser("verify", parents=[as_json], help="look for lines that were removed, changed, added or moved")
     listed = actions.add_parser("list", parents=[as_json], help="the lines in short, oldest first")
     listed.add_argument("--source", help="of this source only")
-    listed.add_argument("--since", default="", metavar="MOMENT", help="from this ISO date or time (UTC) on")
+    listed.add_argument("--since", type=_moment, metavar="MOMENT", help="from this ISO date or time (UTC) on")
     shown = actions.add_parser("show", parents=[as_json], help="all of one line")
     shown.add_argument("number", type=int, help="the line's number, as `list` shows it")
     return parser
 
 
+def _moment(text: str) -> str:
+    """As the lines of the audit write it, which are compared as text."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed: an ISO date or time such as 2025-11-01") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
+
+
 def _verify(storage: Storage, asked: argparse.Namespace) -> int:
     checked = audit_check.check(storage)
+    if not checked.lines and not checked.problems:
+        raise ConfigurationError(f"{DATA_URI}: {storage.root}: no audit in it; allowed: the folder that runs write to")
     lines = [f"{one.file}:{one.line}: {one.what}" for one in checked.problems]
     lines += [f"note: number {one['number']} at {one['at']}: {one['reason']}" for one in checked.repairs]
     verdict = f"{len(checked.problems)} problems" if checked.problems else "in order"
@@ -54,7 +66,11 @@ def _verify(storage: Storage, asked: argparse.Namespace) -> int:
 
 
 def _list(storage: Storage, asked: argparse.Namespace) -> int:
-    found = list(audit_check.entries(storage, asked.source, asked.since))
+    everything = list(audit_check.entries(storage))
+    known = sorted({str(line["source"]) for line in everything if line.get("source")})
+    if asked.source and asked.source not in known:
+        raise ConfigurationError(f"--source: {asked.source!r}; allowed: {', '.join(known) or 'none: no line yet'}")
+    found = list(audit_check.entries(storage, asked.source, asked.since or ""))
     lines = [_in_short(line) for line in found]
     cli.say(asked, found, lines or ["no line"])
     return cli.DONE

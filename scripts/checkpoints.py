@@ -26,7 +26,7 @@ from include.etl.config import Source
 from include.etl.errors import CheckpointError, ConfigurationError
 from include.etl.records import audit, checkpoint
 from include.etl.run import CommandLineVariables
-from include.etl.sources import load_source, load_sources
+from include.etl.sources import BrokenSource, load_source, load_sources
 from include.etl.storage import Storage
 from scripts import command_line as cli
 
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _work(asked: argparse.Namespace) -> int:
     storage, variables = Storage.from_environment(), CommandLineVariables()
     if asked.command == "list":
-        return _list(variables, asked)
+        return _list(variables, storage, asked)
     source = load_source(asked.source)
     if source.cursor is None:
         raise ConfigurationError(f"source {source.source!r} has no cursor, so it has no checkpoint")
@@ -74,14 +74,25 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _list(variables: checkpoint.Variables, asked: argparse.Namespace) -> int:
+def _list(variables: checkpoint.Variables, storage: Storage, asked: argparse.Namespace) -> int:
     sources = [found for found in load_sources() if isinstance(found, Source) and found.cursor]
-    reports = [_state(source, variables) for source in sources]
+    reports = [_checked(source, variables, storage) for source in sources]
+    reports += [{"source": one.source, "problem": one.error} for one in load_sources() if isinstance(one, BrokenSource)]
     cli.say(asked, reports, [f"{one['source']:<24} {_in_words(one)}" for one in reports])
     return cli.WRONG if any("problem" in one for one in reports) else cli.DONE
 
 
+def _checked(source: Source, variables: checkpoint.Variables, storage: Storage) -> Report:
+    """As a run would find it: one that is gone, though there was one, is a problem."""
+    try:
+        checkpoint.read(source, variables, storage)
+    except CheckpointError as error:
+        return {"source": source.source, "problem": str(error)}
+    return _state(source, variables)
+
+
 def _state(source: Source, variables: checkpoint.Variables) -> Report:
+    """What the Variable says by itself."""
     try:
         found = checkpoint.parse(source, variables)
     except CheckpointError as error:
@@ -97,7 +108,7 @@ def _in_words(state: Report) -> str:
 
 
 def _show(source: Source, variables: checkpoint.Variables, storage: Storage, asked: argparse.Namespace) -> int:
-    state, kept = _state(source, variables), []
+    state, kept = _checked(source, variables, storage), []
     for path in checkpoint.history(storage, source.source):
         try:
             kept.append({"file": path.name, "bound": str(_version(source, path).model_dump(mode="json")["bound"])})

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -15,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from include.etl.airflow_home import choose_home
 from include.etl.errors import ConfigurationError, ExtractionError, TransientError
 
+ROOT = Path(__file__).resolve().parents[1]
 DONE, FAILED, WRONG, TRY_AGAIN, INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_STATUS = (
     "Exit status: 0 done; 1 something failed, differs or was declined; 2 the request or the configuration is wrong; "
@@ -60,11 +62,25 @@ def run(work: Callable[[argparse.Namespace], int], asked: argparse.Namespace) ->
             asked.output = output
             return work(asked)
     except Declined as declined:
-        return fail(str(declined), FAILED)
+        message, status = str(declined), FAILED
     except ExtractionError as error:
-        return fail(str(error), status_of(error))
+        message, status = str(error), status_of(error)
     except KeyboardInterrupt:
-        return fail("interrupted", INTERRUPTED)
+        message, status = "interrupted", INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - its text may hold a row, a password or an address
+        message, status = _kind_and_place(error), FAILED
+    if getattr(asked, "json", False):
+        print(json.dumps({"error": message, "exit_status": status}, indent=2), file=output)
+    return fail(message, status)
+
+
+def _kind_and_place(error: Exception) -> str:
+    """What a maintainer needs, and nothing of the values."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if Path(frame.filename).is_relative_to(ROOT) and ".venv" not in frame.filename]
+    place = (own or frames)[-1]
+    where = f"{Path(place.filename).name}, line {place.lineno}, in {place.name}"
+    return f"unexpected {type(error).__name__} ({where}); its text is not shown, since it may hold data"
 
 
 def status_of(error: ExtractionError) -> int:

@@ -16,6 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,8 @@ def _check(asked: argparse.Namespace) -> int:
     from include.etl.sources import load_source
     from include.etl.storage import Storage
 
-    storage, names = Storage.from_environment(), request.chosen_sources(asked.sources.split(","))
-    found = [check(load_source(name), storage, CommandLineVariables()) for name in names]
+    storage, groups = Storage.from_environment(), request.chosen_sources(request.named(asked.sources))
+    found = [check(load_source(name), storage, CommandLineVariables()) for name in chain.from_iterable(groups)]
     lines = []
     for one in found:
         lines.append(f"{one['source']}: {'good' if one['good'] else 'to be recovered'}; checkpoint {one['checkpoint']}")
@@ -87,11 +88,11 @@ def _run(asked: argparse.Namespace) -> int:
     from include.etl.storage import Storage
 
     storage, stamp, started = Storage.from_environment(), request.new_stamp(), time.monotonic()
-    wanted: dict[str, Any] = {name: getattr(asked, name) for name in ("backup", "start", "end", "reason")}
+    wanted: dict[str, Any] = {name: getattr(asked, name) for name in ("backup", "start", "end", "reason", "sources")}
     understood = request.understood(storage, stamp, **wanted, by=os.environ.get("USER", ""))
     cli.confirm(asked, _told(asked, understood.backup.name if understood.backup else None))
     changed = request.restored_configuration(storage, understood)
-    names = request.chosen_sources(asked.sources.split(","))
+    names = chain.from_iterable(request.chosen_sources(request.named(asked.sources)))
     variables = CommandLineVariables()
     done = [recover(load_source(name), understood, storage, variables, _progress) for name in names]
     found = request.as_report(understood, changed, done, time.monotonic() - started)
@@ -120,7 +121,7 @@ def _drill(asked: argparse.Namespace) -> int:
     from include.etl.storage import Storage
 
     storage, stamp = Storage.from_environment(), request.new_stamp()
-    names = [name.strip() for name in asked.sources.split(",") if name.strip()]
+    names = request.named(asked.sources)
     found = drill.drill(storage, CommandLineVariables(), stamp, asked.backup, names)
     report.write_drill(storage, stamp, found, drill.lines(found))
     cli.say(asked, found, drill.lines(found))

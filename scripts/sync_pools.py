@@ -53,12 +53,14 @@ def _work(asked: argparse.Namespace) -> int:
 
 
 def _airflow(*arguments: str) -> None:
-    """Run the airflow command beside this Python, else the one on PATH; what it says is shown only if it fails."""
+    """Run the airflow command beside this Python, else the one on PATH. What it says may hold a password."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     command = shutil.which("airflow", path=path) or "airflow"
     done = subprocess.run([command, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise StorageError(f"airflow {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+        raise StorageError(
+            f"airflow {' '.join(arguments)} exited {done.returncode}; run it by hand: its text may hold a password"
+        )
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from include.etl.config import Source
 from include.etl.duck import parquet, quote, text
 from include.etl.errors import ConfigurationError, DataError, StorageError, ValidationFailed
 from include.etl.handover import Handover, Moment, Position, Window
+from include.etl.maintenance.policy import load_policy
 from include.etl.records import audit
 from include.etl.records.run import Run
 from include.etl.records.set_aside import NEXT, NOTHING, RECORD, ROWS, folder_of, nothing, of_this_try, private
@@ -163,8 +164,11 @@ def drop(storage: Storage, one: Quarantine, by: str, reason: str) -> None:
     """Delete the rows for good, and say so in the record of decisions first.
 
     Raises:
-        ConfigurationError: the run has not published the others yet; its next try needs to know which to leave out.
+        ConfigurationError: the source is held; or the run has not published the others yet, and its next try needs
+            to know which to leave out.
     """
+    if one.source in load_policy().hold:
+        raise ConfigurationError(f"source {one.source!r} is held (maintenance.yaml: hold); nothing of it is deleted")
     summary = storage.root / "runs" / one.source / one.run_key / "summary.json"
     if summary.exists() and read_json(summary)["status"] != "published":
         raise ConfigurationError(

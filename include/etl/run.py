@@ -22,7 +22,7 @@ from include.etl.phases.plan import Parameters, Trigger, decide, look, plan
 from include.etl.phases.transform import transform
 from include.etl.phases.validate import check
 from include.etl.publication import files
-from include.etl.records import checkpoint, manifest
+from include.etl.records import audit, checkpoint, manifest
 from include.etl.records.run import Run
 from include.etl.sources import load_source
 from include.etl.storage import Storage
@@ -179,7 +179,7 @@ def prepare(name: str) -> tuple[Run, Trigger]:
     choose_home()
     source, now = load_source(name), datetime.now(UTC)
     run = Run(source, f"manual_cli__{now.isoformat()}", Storage.from_environment())
-    return run, Trigger(now, default_mode=default_mode(source), triggered_by=os.environ.get("USER", ""))
+    return run, Trigger(now, default_mode=default_mode(source), triggered_by=audit.user())
 
 
 def default_mode(source: Source) -> Mode:

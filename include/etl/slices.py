@@ -9,6 +9,7 @@ from decimal import Decimal
 from sqlglot import exp
 
 from include.etl.engines.base import Query, Session, Statistics, Value
+from include.etl.engines.mssql_sql import parts
 from include.etl.handover import Bounds
 from include.etl.histogram import Histogram
 from include.etl.records.run import Run
@@ -63,8 +64,9 @@ def within(query: Query, part: Bounds, dialect: str) -> Query:
         missing = f" OR {column} IS NULL" if part.start is None else ""
         conditions.append(f"({column} < :{END}{missing})")
         params[END] = convert(part.end)
-    sql = f"SELECT * FROM (\n{query.sql}\n) sliced WHERE {' AND '.join(conditions)}"
-    return Query(sql, params)
+    before, main, behind = _parts(query, dialect)
+    sql = f"{before}SELECT * FROM (\n{main}\n) sliced WHERE {' AND '.join(conditions)} {behind}"
+    return Query(sql.rstrip(), params)
 
 
 def ascending(session: Session, query: Query, cuts: Sequence[Bounds], dialect: str) -> bool:
@@ -81,12 +83,18 @@ def ascending(session: Session, query: Query, cuts: Sequence[Bounds], dialect: s
     for n, part in enumerate(inner):
         conditions.append(f"COALESCE(lent.{name}, :{START}_{n}) < COALESCE(lent.{name}, :{END}_{n})")
         params |= {f"{START}_{n}": part.start, f"{END}_{n}": part.end}
+    before, main, behind = _parts(query, dialect)
     counting = Query(
-        f"SELECT count(*) AS n FROM (SELECT 1 AS one{dual}) single LEFT JOIN (\n"
-        f"SELECT {name} FROM (\n{query.sql}\n) sliced WHERE 1 = 0\n) lent ON 1 = 0 WHERE {' AND '.join(conditions)}",
+        f"{before}SELECT count(*) AS n FROM (SELECT 1 AS one{dual}) single LEFT JOIN (\nSELECT {name} FROM (\n{main}\n)"
+        f" sliced WHERE 1 = 0\n) lent ON 1 = 0 WHERE {' AND '.join(conditions)} {behind}".rstrip(),
         params,
     )
     return any(int(n) for batch in session.stream(counting).batches for n in batch.column(0).to_pylist())
+
+
+def _parts(query: Query, dialect: str) -> tuple[str, str, str]:
+    """What stays before, inside of and behind the parentheses; only T-SQL does not take every query into them."""
+    return parts(query.sql) if dialect == "tsql" else ("", query.sql, "")
 
 
 def _quoted(part: Bounds, dialect: str) -> str:

@@ -11,9 +11,10 @@ import pyarrow as pa
 from include.etl import cursor, slices
 from include.etl.config import Source
 from include.etl.engines import open_source
-from include.etl.engines.base import Statistics, Value
+from include.etl.engines.base import Session, Statistics, Value
+from include.etl.errors import ConfigurationError
 from include.etl.handover import Bounds, Window
-from include.etl.query import build
+from include.etl.query import build, tables
 
 log = logging.getLogger("etl.plan")
 
@@ -23,14 +24,16 @@ def survey(source: Source, window: Window) -> list[Bounds]:
 
     A read of everything is cut by `split.column`; a later window by the cursor, whose index already serves it.
     """
-    table = source.table or (source.split and source.split.table)
     columns = list(dict.fromkeys(found.column for found in (source.split, source.cursor) if found))
-    if not table or not columns:
+    if not columns:
+        return [Bounds()]
+    engine = open_source(source, f"moh-etl {source.source} plan")
+    table = _table(source, window, engine.dialect)
+    if not table:
         return [Bounds()]
     column = columns[0] if window.read_from is None else columns[-1]
-    engine = open_source(source, f"moh-etl {source.source} plan")
     with engine.session() as session:
-        found = session.statistics(table, column)
+        found = _statistics(source, session, table, column)
         _warn_of_scans(source, table, columns, found.leading)
         times = bool(found.steps) and isinstance(found.steps[0].value, date)
         if not source.split or (window.read_from is not None and not times):
@@ -43,6 +46,24 @@ def survey(source: Source, window: Window) -> list[Bounds]:
             return cuts
     log.warning("%s: the database orders %s otherwise than its statistics; read in one piece", source.source, column)
     return [Bounds()]
+
+
+def _table(source: Source, window: Window, dialect: str) -> str | None:
+    """The table to ask about: of a query the one that `split` names, or the only one that it reads."""
+    named = source.table or (source.split.table if source.split else None)
+    if named:
+        return named
+    found = tables(build(source, dialect, window), dialect)
+    return ".".join(found[0]) if len(found) == 1 else None
+
+
+def _statistics(source: Source, session: Session, table: str, column: str) -> Statistics:
+    """Nothing where the catalogue cannot be asked: only slices and a warning rest on it."""
+    try:
+        return session.statistics(table, column)
+    except ConfigurationError as error:
+        log.warning("%s: the catalogue cannot be asked about %s: %s", source.source, table, error)
+        return Statistics()
 
 
 def _warn_of_scans(source: Source, table: str, columns: Sequence[str], leading: frozenset[str] | None) -> None:

@@ -36,6 +36,8 @@ def test_a_run_is_told_from_start_to_publication(project: Project) -> None:
     assert published["files"] == {file.path: file.sha256 for file in done.publication.files}
     assert (published["rows"]["published"], published["query_hash"]) == (1, done.publication.query_hash)
     assert started["window"] == published["window"] == done.manifest["window"]
+    (kept,) = (project.folder / "data" / "runs" / "visits").glob(f"*/{audit_check.KEPT}")
+    assert json.loads(kept.read_text()) == {key: published[key] for key in ("number", "hash")}
     phases = [line["phase"] for line in log_lines(project, "extraction") if "result" in line]
     assert phases == ["plan", "extract-0000", "validate", "transform", "load"]
     assert not list((project.folder / "data" / "logs").glob("errors-*"))

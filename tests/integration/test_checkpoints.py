@@ -145,6 +145,8 @@ def test_show_list_set_restore_reset(published: Project, capsys: pytest.CaptureF
     assert (status, state["checkpoint"]["bound"]) == (0, first["bound"])
     assert command("reset", "visits", "--yes", capsys=capsys)[0] == 0
     assert KEY not in published.variables
+    status, (state,) = command("list", capsys=capsys)
+    assert (status, "it is not there, but this source had one" in state["problem"]) == (2, True)
     with pytest.raises(CheckpointError, match="it is not there"):
         published.run()
     published.run(mode="full")

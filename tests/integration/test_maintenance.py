@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from include.etl import quarantine
-from include.etl.errors import ConfigurationError, StorageError
+from include.etl.errors import ConfigurationError, StorageError, TransientError
 from include.etl.lock import locked
 from include.etl.maintenance import backups, removal
+from include.etl.maintenance.due import Entry
 from include.etl.maintenance.policy import Policy, load_policy
 from include.etl.records import audit_check, manifest
 from include.etl.recovery.backup import chosen
@@ -41,14 +44,19 @@ def storage_of(project: Project) -> Storage:
 
 def age(project: Project, days: float = 4000) -> None:
     """Let everything be that old."""
-    then = (datetime.now(UTC) - timedelta(days=days)).timestamp()
-    for path in [*storage_of(project).root.rglob("*")]:
-        os.utime(path, (then, then))
+    then = age_files(project, days)
     for path in (project.published / "_manifests").glob("*.json"):
         content = json.loads(path.read_text())
         moved = datetime.fromisoformat(content["published_at"]) - timedelta(days=days)
         path.write_text(json.dumps(content | {"published_at": moved.isoformat()}))
         os.utime(path, (then, then))
+
+
+def age_files(project: Project, days: float = 4000) -> float:
+    then = (datetime.now(UTC) - timedelta(days=days)).timestamp()
+    for path in storage_of(project).root.rglob("*"):
+        os.utime(path, (then, then))
+    return then
 
 
 def configure(project: Project, text: str) -> None:
@@ -190,6 +198,43 @@ def test_leftovers_go_and_what_is_not_in_order_is_told(published: Project) -> No
     assert [finding.path for finding in found.findings] == ["staging/visits/journal.json"]
 
 
+@pytest.mark.parametrize("damaged", ["processed/visits/_manifests/{}.json", "runs/visits/{}/summary.json"])
+def test_damage_of_one_source_stops_no_other(published: Project, damaged: str) -> None:
+    storage = storage_of(published)
+    shutil.copytree(storage.root / "raw" / "visits", storage.root / "raw" / "others")
+    (storage.root / "quarantine" / "visits").mkdir(parents=True)
+    for path in (storage.root / "runs" / "visits").glob("[!.]*"):
+        (storage.root / "quarantine" / "visits" / path.name).mkdir()
+    for path in storage.root.glob(damaged.format("*")):
+        path.write_text("half of")
+    age_files(published)
+    before = sorted((storage.root / "raw" / "visits").iterdir())
+    found = removal.due(storage, Policy(), datetime.now(UTC))
+    assert {entry.source for entry in found.entries} == {"", "others"}
+    (told,) = found.findings
+    assert told.source == "visits"
+    assert told.what.startswith("nothing of this source goes: file ")
+    run(published)
+    assert sorted((storage.root / "raw" / "visits").iterdir()) == before
+    assert not list((storage.root / "raw" / "others").iterdir())
+
+
+def test_what_went_is_told_though_deleting_was_stopped(published: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(storage: Storage, entry: Entry, real: Callable[..., bool] = removal._remove) -> bool:
+        if entry.kind == "runs":
+            raise KeyboardInterrupt
+        return real(storage, entry)
+
+    age(published)
+    monkeypatch.setattr(removal, "_remove", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run(published)
+    *_, last = audit_check.entries(storage_of(published))
+    assert last["action"] == "maintenance deleted"
+    assert any(path.startswith("raw/visits") for path in last["paths"])
+    assert not any(path.startswith("runs") for path in last["paths"])
+
+
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_nothing_needed_is_ever_listed(published: Project, data: st.DataObject) -> None:
@@ -257,8 +302,24 @@ def test_a_backup_is_read_back_and_damage_is_found(published: Project) -> None:
             backups.verify(storage, name)
         path.write_bytes(before)
     published.variables["checkpoint__visits"] = "spoilt"
-    assert backups._checkpoints(published.memory)[0] == {}
-    assert "checkpoint__visits" in backups._checkpoints(published.memory)[1][0]
+    for told in ("cannot be used: the whole value", "it is not there, but this source had one"):
+        assert backups._checkpoints(storage, published.memory)[0] == {}
+        (problem,) = backups._checkpoints(storage, published.memory)[1]
+        assert told in problem
+        published.variables.pop("checkpoint__visits", None)
+    published.configure("source: broken\n", "broken")
+    assert any("broken.yaml" in problem for problem in backups._checkpoints(storage, published.memory)[1])
+
+
+def test_two_backups_at_once_do_not_share_a_folder(published: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = storage_of(published)
+    monkeypatch.setattr("include.etl.lock.WAIT_S", 0.0)
+    with (
+        locked(storage.folder("backups") / ".lock", "the folder of backups", "a backup"),
+        pytest.raises(TransientError, match="in use by a backup"),
+    ):
+        backups.make(storage, published.memory)
+    assert backups.names(storage) == []
 
 
 def test_backups_are_kept_by_days_and_months(tmp_path: Path) -> None:
@@ -299,6 +360,14 @@ def test_commands(published: Project, capsys: pytest.CaptureFixture[str], monkey
     assert "in order" in capsys.readouterr().out
     assert audit_command.main(["list", "--json", "--source", "visits"]) == 0
     assert {line["source"] for line in json.loads(capsys.readouterr().out)} == {"visits"}
+    assert audit_command.main(["list", "--source", "vistis"]) == 2
+    assert "'vistis'; allowed: visits" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        audit_command.main(["list", "--since", "yesterday"])
+    assert audit_command.main(["list", "--json", "--since", "2100-01-01"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+    assert audit_command.main(["list", "--json", "--since", "2000-01-01"]) == 0
+    assert json.loads(capsys.readouterr().out)
     assert audit_command.main(["show", "1"]) == 0
     assert audit_command.main(["show", "9999"]) == 2
     (path,) = (storage_of(published).root / "audit").glob("*.jsonl")

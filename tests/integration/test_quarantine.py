@@ -379,6 +379,12 @@ def test_drop_asks_and_leaves_a_line(
     clinic.run()
     (one,) = aside(clinic)
     asked = ("drop", "--run", one.run_key, "--reason", "test patients")
+    hold = clinic.folder / "maintenance.yaml"
+    hold.write_text("hold: [visits]\n")
+    with pytest.raises(ConfigurationError, match="'visits' is held"):
+        quarantine.drop(Storage(clinic.folder / "data"), one, "me", "why")
+    assert quarantine.rows_file(Storage(clinic.folder / "data"), one).exists()
+    hold.unlink()
     assert quarantined(clinic, capsys, *asked)[0] == 2
     assert len(aside(clinic)) == 1
     assert quarantined(clinic, capsys, *asked, "--yes")[0] == 0

@@ -144,6 +144,8 @@ def test_published_data_equal_the_source_again(
 
 
 def test_what_is_whole_is_not_read_again(clinic: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in (".DS_Store", "visit_date=2024-01-03/.left.parquet.tmp"):  # no reader sees them
+        (clinic.published / name).write_text("x")
     before = {name: content for name, content in clinic.files().items() if "_manifests" not in name}
     status, report = run(capsys)
     (one,) = report["sources"]

@@ -32,6 +32,7 @@ CONDITIONS = {
     "degraded_guarantee": "Degraded guarantee",
     "long_running_writer": "Long-running writer",
     "channel_down": "A channel of alerts is down",
+    "findings": "Something to look at",
 }
 """What can be told of a source, by its name in the YAML -> what a message calls it."""
 

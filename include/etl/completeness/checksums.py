@@ -24,9 +24,15 @@ NARROW_DIGITS = 28
 """DuckDB sums decimals of up to so many digits over 10**10 rows without passing its 38."""
 DIGITS = 14
 """Hexadecimal digits taken of an MD5: a number that every database holds as an integer."""
+HALF = 10**18
+"""What the lower half of a wide decimal's unscaled digits counts up to; `totals.py` puts the halves together."""
 
 _ORACLE_MINUTES = "round((trunc({0}, 'MI') - date '1970-01-01') * 1440)"
 _TSQL_MOMENT = "cast(convert(varchar(27), {0}, 126) as datetime2(7))"  # a datetime's digits as they are read
+# Unscaled digits, which no number of rows makes overflow in two halves. CONCAT takes NULL for an empty text.
+_TSQL_DIGITS = f"right(concat('{'0' * 40}', replace(replace(convert(varchar(41), {{0}}), '.', ''), '-', '')), 40)"
+_TSQL_SIGN = "case when {0} < 0 then -1 else 1 end"
+_DUCKDB_DIGITS = "replace({0}::VARCHAR, '.', '')::HUGEINT"
 FORMS: Mapping[str, Mapping[Kind, str]] = {
     "postgres": {
         "integer": "sum({0}::bigint)::text",
@@ -54,7 +60,12 @@ FORMS: Mapping[str, Mapping[Kind, str]] = {
     },
     "tsql": {
         "integer": "convert(varchar(50), sum(cast(cast({0} as bigint) as decimal(38, 0))))",
-        "decimal": "convert(varchar(50), sum({0}))",
+        # the text of money has two of its four decimals, and a sum of 38 digits has no room for one more
+        "decimal": "convert(varchar(50), sum(cast({0} as decimal(38, {1}))))",
+        "wide decimal": (
+            f"concat(coalesce(sum(cast(left({_TSQL_DIGITS}, 22) as decimal(38, 0)) * {_TSQL_SIGN}), 0), '|', "
+            f"coalesce(sum(cast(right({_TSQL_DIGITS}, 18) as decimal(38, 0)) * {_TSQL_SIGN}), 0), '|{{1}}')"
+        ),
         "date": "convert(varchar(50), sum(cast(datediff(day, '1970-01-01', {0}) as bigint)))",
         "microseconds": (
             f"convert(varchar(50), sum(cast(datediff_big(microsecond, '1970-01-01', {_TSQL_MOMENT})"
@@ -95,6 +106,11 @@ FORMS: Mapping[str, Mapping[Kind, str]] = {
     "duckdb": {
         "integer": "sum({0})::VARCHAR",
         "decimal": "sum({0})::VARCHAR",
+        "wide decimal": (
+            f"sum({_DUCKDB_DIGITS} // {HALF}::HUGEINT)::VARCHAR || '|' || "
+            f"sum({_DUCKDB_DIGITS} % {HALF}::HUGEINT)::VARCHAR || '|' || "
+            "max(length(split_part({0}::VARCHAR, '.', 2)))::VARCHAR"
+        ),
         "date": "sum({0} - DATE '1970-01-01')::VARCHAR",
         "microseconds": "sum(epoch_us({0}::TIMESTAMP))::VARCHAR",
         "nanoseconds": "sum(epoch_ns({0}::TIMESTAMP_NS))::VARCHAR",
@@ -166,24 +182,13 @@ def selected(dialect: str, fields: Mapping[str, pa.DataType]) -> list[str]:
         column = exp.to_identifier(name, quoted=True).sql(dialect=dialect)
         form = _form(dialect, kind_of(type_))
         assert form is not None, f"{name} has passed check_columns"
-        if dialect == "oracle" and getattr(type_, "tz", None):
-            found += [_COUNT[dialect].format(column), form.format(f"sys_extract_utc({column})")]
-        else:
-            found += [_COUNT[dialect].format(column), form.format(column)]
+        summed = f"sys_extract_utc({column})" if dialect == "oracle" and getattr(type_, "tz", None) else column
+        found += [_COUNT[dialect].format(column), form.format(summed, getattr(type_, "scale", 0))]
     return [f"{expression} as total_{number}" for number, expression in enumerate(found)]
 
 
 def _form(dialect: str, kind: Kind | None) -> str | None:
     if kind is None:
         return None
-    if kind == "wide decimal":
-        return _WIDE if dialect == "duckdb" else FORMS[dialect]["decimal"]
-    return FORMS[dialect].get(kind)
-
-
-# Unscaled digits in two halves, which no number of rows makes overflow; `totals.py` puts them together.
-_WIDE = (
-    "sum(replace({0}::VARCHAR, '.', '')::HUGEINT // 1000000000000000000::HUGEINT)::VARCHAR || '|' || "
-    "sum(replace({0}::VARCHAR, '.', '')::HUGEINT % 1000000000000000000::HUGEINT)::VARCHAR || '|' || "
-    "max(length(split_part({0}::VARCHAR, '.', 2)))::VARCHAR"
-)
+    forms = FORMS[dialect]
+    return forms.get(kind) or (forms["decimal"] if kind == "wide decimal" else None)

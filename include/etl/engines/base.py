@@ -7,7 +7,7 @@ connection id; it takes host, credentials, extras and TLS options through the pr
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -126,6 +126,10 @@ class Session(abc.ABC):
     @abc.abstractmethod
     def schema(self, query: Query) -> pa.Schema:
         """Column names and exact Arrow types of the result, without reading rows. Parameters may be None."""
+
+    def written(self, query: Query, columns: Collection[str]) -> Query:  # noqa: ARG002 - for engines that need it
+        """The query, with these columns as the very text that `stream` gives where SQL cannot hash their own type."""
+        return query
 
     def statistics(self, table: str, column: str) -> Statistics:  # noqa: ARG002 - for engines that know
         """What the catalogue says of `table` (schema.table) and this column of it."""

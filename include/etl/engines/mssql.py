@@ -9,10 +9,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 
@@ -20,14 +19,16 @@ from include.etl.engines.base import Consistency, Engine, Query, RowVersions, Se
 from include.etl.engines.batches import OneStream, joined, make_schema, rows_at_once
 from include.etl.engines.binding import bind
 from include.etl.engines.deadline import Overdue, within
+from include.etl.engines.mssql_calls import GRACE_S, Calls
 from include.etl.engines.mssql_catalog import statistics
 from include.etl.engines.mssql_connection import ENCRYPT, Server, server
-from include.etl.engines.mssql_errors import connecting, querying
-from include.etl.engines.mssql_reader import ArrowReader, DriverMissing, Reader, RowReader
-from include.etl.engines.mssql_sql import converted, describing, literal, quoted
+from include.etl.engines.mssql_errors import connecting
+from include.etl.engines.mssql_reader import ArrowReader, DriverMissing, Reader, RowReader, first_rows
+from include.etl.engines.mssql_sql import converted, describing, literal, with_forms
 from include.etl.engines.mssql_types import (
     Column,
     arrow_type,
+    as_text,
     check_names,
     check_row_version,
     described,
@@ -39,10 +40,9 @@ from include.etl.errors import ConfigurationError, TransientError
 from include.etl.sql_guard import only_select
 
 log = logging.getLogger("etl.extract")
-T = TypeVar("T")
-
-GRACE_S = 2.0
-"""How long a driver may take to stop before its connection is left behind."""
+ISOLATION = (
+    "select snapshot_isolation_state, is_read_committed_snapshot_on from sys.databases where database_id = db_id()"
+)
 
 
 class MsSqlEngine(Engine):
@@ -94,27 +94,24 @@ class MsSqlEngine(Engine):
             raise connecting(reader.fault(error), self, where.password) from None
 
 
-class MsSqlSession(Session):
+class MsSqlSession(Calls, Session):
     """One transaction; `connection` is its client's connection."""
 
     consistency: Consistency = "none"
 
     def __init__(self, engine: MsSqlEngine, reader: Reader, connection: Any) -> None:
-        self.engine = engine
-        self.connection = connection
-        self._reader = reader
+        super().__init__(engine, reader, connection)
         self._stream = OneStream()
         self._comment = f"/* {engine.label.replace('*/', '').replace('/*', '')} */ "
-        self._troubled = self._lost = False
 
     def begin(self) -> None:
         """Set what holds for the session, and begin the transaction that its first query takes its snapshot in."""
         timeout_ms = max(2, int(self.engine.limits.statement_timeout_s * 1000))
-        self._run(f"set nocount on; set lock_timeout {timeout_ms // 2}; set context_info {MARK}")
-        ((snapshot, versions),) = self._rows(
-            "select snapshot_isolation_state, is_read_committed_snapshot_on from sys.databases "
-            "where database_id = db_id()"
-        )
+        self._run("set nocount on")
+        for setting in (f"set lock_timeout {timeout_ms // 2}", f"set context_info {MARK}"):
+            with self._tolerated(setting):
+                self._run(setting)
+        snapshot, versions = self._isolation()
         self.consistency = "session" if snapshot == 1 else "query" if versions else "none"
         self._run(f"set transaction isolation level {'snapshot' if snapshot == 1 else 'read committed'}")
         self._run("begin transaction")
@@ -132,7 +129,17 @@ class MsSqlSession(Session):
         """Open transactions of the server, as far as the login may see them."""
         self._stream.refuse_second()
         self._resume()
-        return writers(self._rows)
+        try:
+            return writers(self._rows)
+        except ConfigurationError as error:  # another maker's server, which lacks one of the functions
+            log.warning("%s; open transactions cannot be seen", error)
+            return super().writers()
+
+    def written(self, query: Query, columns: Collection[str]) -> Query:
+        """The query, with those of these columns as text whose type takes no collation, and so no hash."""
+        described = self._describe(self._bind(query))
+        texts = {column.name: as_text(column) if column.name in columns else None for column in described}
+        return Query(with_forms(query.sql, texts), query.params)
 
     def row_versions(self, query: Query, column: str) -> RowVersions:
         """How far the row versions in this column of the query are decided."""
@@ -153,6 +160,21 @@ class MsSqlSession(Session):
             with contextlib.suppress(Overdue):
                 within(GRACE_S, self._leave)
 
+    def _isolation(self) -> tuple[int, int]:
+        """Whether the database allows SNAPSHOT, and whether READ COMMITTED reads versions; neither where it is mute."""
+        with self._tolerated("isolation levels"):
+            for snapshot, versions in self._rows(ISOLATION):
+                return snapshot, versions
+        return 0, 0
+
+    @contextlib.contextmanager
+    def _tolerated(self, what: str) -> Iterator[None]:
+        """Go on where another maker's server refuses what reading is possible without."""
+        try:
+            yield
+        except ConfigurationError as error:
+            log.warning("%s: %s", what, error)
+
     def _leave(self) -> None:
         with contextlib.suppress(*self._reader.errors):  # a lost connection has nothing left to roll back
             self.connection.cursor().execute("if @@trancount > 0 rollback transaction")
@@ -164,18 +186,27 @@ class MsSqlSession(Session):
 
     def _exact(self, sql: str, columns: Sequence[Column]) -> str:
         """The query, with those columns converted whose values the client would change."""
-        expressions = {quoted(column.name): expression(column, self._reader.rows) for column in columns}
-        if not any(expressions.values()):
-            return sql
-        return converted(sql, [f"{form or '_q.' + name} as {name}" for name, form in expressions.items()])
+        return with_forms(sql, {column.name: expression(column, self._reader.rows) for column in columns})
 
     def _describe(self, sql: str) -> list[Column]:
+        """The columns as the server tells them; the query is not run."""
         self._stream.refuse_second()
         self._resume()
-        with self._cursor(describing(sql)) as (cursor, deadline):
-            names = [column[0] for column in cursor.description or ()]
-            rows = [dict(zip(names, row, strict=True)) for row in self._call(cursor.fetchall, deadline, cursor)]
-        return [described(row, self.engine) for row in rows if not row["is_hidden"]]
+        try:
+            with self._cursor(describing(sql)) as (cursor, deadline):
+                found = self._call(partial(first_rows, cursor), deadline, cursor)
+        except ConfigurationError as error:
+            with contextlib.suppress(ConfigurationError):
+                return self._describe_without_rows(sql)
+            raise error from None
+        columns = [described(row, self.engine) for row in found if not row.get("is_hidden")]
+        return columns or self._describe_without_rows(sql)
+
+    def _describe_without_rows(self, sql: str) -> list[Column]:
+        """What the client tells of a result without rows: not every server describes every query."""
+        self._resume()
+        with self._cursor(converted(sql, ["top 0 *"])) as (cursor, _):
+            return self._reader.columns(cursor)
 
     def _resume(self) -> None:
         """Begin again where an error has rolled the transaction back; what follows sees a later state."""
@@ -204,63 +235,6 @@ class MsSqlSession(Session):
             yield batch
             if batch.nbytes > limits.batch_bytes:
                 count = max(1, count * limits.batch_bytes // batch.nbytes)
-
-    @contextlib.contextmanager
-    def _cursor(self, sql: str) -> Iterator[tuple[Any, float]]:
-        """A cursor that has run the SQL, and when its time is over."""
-        deadline = time.monotonic() + self.engine.limits.statement_timeout_s
-        cursor = self._call(self.connection.cursor, deadline)
-        try:
-            self._call(lambda: cursor.execute(sql), deadline, cursor)
-            yield cursor, deadline
-        finally:
-            self._end(cursor)
-
-    def _call(self, call: Callable[[], T], deadline: float, cursor: Any = None) -> T:
-        """What the client gives; by the deadline at the latest there is an error, even if the server is silent."""
-        if self._lost:
-            raise TransientError(f"{self.engine}: the connection to the server was lost")
-        started = deadline - self.engine.limits.statement_timeout_s
-        try:
-            return within(deadline - time.monotonic(), call)
-        except Overdue as overdue:
-            self._give_up(cursor, overdue)
-            raise self.engine.timed_out() from None
-        except self._reader.errors as error:
-            self._troubled = True
-            raise querying(self._reader.fault(error), self.engine, time.monotonic() - started) from None
-
-    def _give_up(self, cursor: Any, overdue: Overdue) -> None:
-        """Ask the server to stop; if even that does not end the call, the connection is not touched again."""
-        self._troubled = True
-        if cursor is not None:
-            with contextlib.suppress(Overdue):
-                within(GRACE_S, lambda: self._reader.cancel(cursor))
-        overdue.thread.join(GRACE_S)
-        if overdue.thread.is_alive():
-            self._lose()
-
-    def _end(self, cursor: Any) -> None:
-        """Close the cursor, which ends its query on the server."""
-        if self._lost:
-            return
-        try:
-            with contextlib.suppress(*self._reader.errors):  # the error on its way says more
-                within(GRACE_S, lambda: self._reader.end(cursor))
-        except Overdue:
-            self._lose()
-
-    def _lose(self) -> None:
-        self._lost = True
-        self._reader.forget(self.connection)
-
-    def _rows(self, sql: str) -> list[tuple[Any, ...]]:
-        with self._cursor(sql) as (cursor, deadline):
-            return [tuple(row) for row in self._call(cursor.fetchall, deadline, cursor)]
-
-    def _run(self, sql: str) -> None:
-        with self._cursor(sql):
-            pass
 
     def _bind(self, query: Query) -> str:
         only_select(query.sql, self.engine.dialect, str(self.engine))

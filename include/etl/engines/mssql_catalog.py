@@ -69,9 +69,10 @@ def statistics(ask: Ask, table: str, column: str) -> Statistics:
     """
     path = ".".join(quoted(part) for part in table.split("."))
     place = {"table": text(path), "column": text(column)}
-    ((rows,),) = ask(ROWS.format(**place))
-    if rows is None:
+    ((found_rows,),) = ask(ROWS.format(**place))
+    if found_rows is None:
         return Statistics()
+    rows = int(found_rows)  # a sum of another maker's server is a decimal
     leading = frozenset(name for (name,) in ask(LEADING.format(**place)))
     name, scale = next(iter(ask(KIND.format(**place))), ("", 0))
     kind = KINDS.get(name)

@@ -43,16 +43,19 @@ TRANSIENT_TEXT = re.compile(
     re.IGNORECASE,
 )
 TIMED_OUT_TEXT = re.compile(r"Query timeout expired|Operation canceled|Operation cancelled", re.IGNORECASE)
+REFUSED_TEXT = re.compile(r"is not allowed in this database", re.IGNORECASE)
+"""Error 3952 begins like those of a snapshot that was lost, and does not pass by itself."""
 LOCK_TEXT = re.compile(r"Lock request", re.IGNORECASE)
 HOPELESS = re.compile(
     r"Login failed|Cannot open database|certificate|SSL routines|0x2AF9|Name or service not known"
-    r"|not associated with a trusted|password",
+    r"|not associated with a trusted|password|does not exist",
     re.IGNORECASE,
 )
 """What to look for in a failed connection beside its number: refused by name, no such host, TLS that does not fit."""
 NAMES_ONLY = re.compile(
     r"Invalid object name|Invalid column name|permission (was )?denied|Cannot open database|Login failed"
-    r"|could not be bound|is not a recognized|Could not find stored procedure|specified multiple times",
+    r"|could not be bound|is not a recognized|Could not find stored procedure|specified multiple times"
+    r"|(relation|column|database) .* does not exist|specified more than once",  # where PostgreSQL answers in its place
     re.IGNORECASE,
 )
 """Messages that quote names of the database's objects, and no values."""
@@ -76,7 +79,7 @@ def querying(fault: Fault, engine: Engine, seconds: float) -> ExtractionError:
         return engine.timed_out()
     if fault.state.startswith(LOST_STATES) or "Not connected" in text:
         return TransientError(f"{engine}: the connection to the server was lost{_code(fault)}")
-    if _is_transient(fault) or TRANSIENT_TEXT.search(text):
+    if (_is_transient(fault) or TRANSIENT_TEXT.search(text)) and not REFUSED_TEXT.search(text):
         return TransientError(f"{engine}: {_scrubbed(text)}{_code(fault)}")
     data = fault.number in DATA or fault.state.startswith(DATA_STATES)
     return (DataError if data else ConfigurationError)(f"{engine}: {_scrubbed(text)}{_code(fault)}")

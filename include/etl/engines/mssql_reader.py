@@ -15,13 +15,22 @@ import pyarrow as pa
 from include.etl.engines.base import Engine
 from include.etl.engines.mssql_connection import Server, odbc_string, pymssql_arguments
 from include.etl.engines.mssql_errors import Fault
-from include.etl.engines.mssql_types import from_arrow, from_rows
+from include.etl.engines.mssql_types import Column, from_arrow, from_rows
 
 NO_DRIVER = "Failed to load the driver"
 STATES = (
     "08001", "08002", "08003", "08004", "08007", "08S01", "22001", "22003", "22007", "22008", "22012", "22018",
     "25000", "28000", "40001", "40003", "42000", "42S02", "42S22", "HY000", "HY008", "HYT00", "HYT01",
 )  # fmt: skip
+ODBC_KINDS = {
+    -7: "bit", -6: "tinyint", 5: "smallint", 4: "int", -5: "bigint", 7: "real", 6: "float", 8: "float",
+    3: "decimal", 2: "numeric", 1: "char", 12: "varchar", -1: "varchar", -8: "nchar", -9: "nvarchar", -10: "nvarchar",
+    -2: "binary", -3: "varbinary", -4: "varbinary", 91: "date", 93: "datetime2", -154: "time", -155: "datetimeoffset",
+    -11: "uniqueidentifier", -152: "xml", -150: "sql_variant",
+}  # fmt: skip
+"""SQL Server's types by ODBC's numbers; datetime and smalldatetime are read as a datetime2 of their digits."""
+ODBC_LOBS = {-1, -10, -4, -152}
+LARGEST = 8000
 OTHER_STATE = re.compile(r"SQLSTATE code: (\w{5})")
 """How the driver says a state that it has no words for, such as IMC06: the connection is broken."""
 
@@ -45,6 +54,9 @@ class Reader(Protocol):
 
     def batch(self, fetched: Any, schema: pa.Schema, engine: Engine) -> pa.RecordBatch:
         """What was fetched in the described types."""
+
+    def columns(self, cursor: Any) -> list[Column]:
+        """The columns of the cursor's result, as far as the client tells them; `kind` says what it does not."""
 
     def cancel(self, cursor: Any) -> None:
         """Ask the server from another thread to stop."""
@@ -99,6 +111,14 @@ class ArrowReader:
         """What was fetched in the described types."""
         return from_arrow(fetched, schema, engine)
 
+    def columns(self, cursor: Any) -> list[Column]:
+        """ODBC's type of each column, its size and its decimals; a rowversion is not told from binary(8)."""
+        described = zip(cursor.description or (), cursor._column_sql_types or (), strict=True)
+        return [
+            Column(str(name), ODBC_KINDS.get(code, f"ODBC {code}"), _width(code, size), size or 0, decimals or 0)
+            for (name, _, _, _, size, decimals, _), code in described
+        ]
+
     def cancel(self, cursor: Any) -> None:
         """SQLCancel, the one call that another thread may make while a fetch runs."""
         with contextlib.suppress(*self.errors):
@@ -151,6 +171,14 @@ class RowReader:
         """What was fetched in the described types."""
         return from_rows(fetched, schema, engine)
 
+    def columns(self, cursor: Any) -> list[Column]:
+        """Text is text; of numbers, times and bytes the client does not say which."""
+        text = self._client.STRING.value
+        return [
+            Column(str(name), "nvarchar" if code == text else f"not told by {self.name}", -1, 0, 0)
+            for name, code, *_ in cursor.description or ()
+        ]
+
     def cancel(self, cursor: Any) -> None:
         """Nothing: FreeTDS takes no call from another thread; its own timeout ends the wait."""
 
@@ -168,6 +196,19 @@ class RowReader:
         number, text = parts if len(parts) == 2 else (0, str(error))
         words = text.decode(errors="replace") if isinstance(text, bytes) else str(text)
         return Fault(number=number if isinstance(number, int) else 0, text=words)
+
+
+def first_rows(cursor: Any) -> list[dict[str, Any]]:
+    """The rows of a procedure's first result by their columns' names; counts of rows may come before it."""
+    while not cursor.description and cursor.nextset():
+        pass
+    names = [column[0] for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()] if names else []
+
+
+def _width(code: int, size: int | None) -> int:
+    """The most bytes of a value, at four to a character; -1 for a LOB."""
+    return -1 if code in ODBC_LOBS or not size or size > LARGEST else 4 * size
 
 
 def _resolve(host: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
@@ -21,18 +21,31 @@ def quoted(name: str) -> str:
 
 
 def converted(sql: str, selected: Sequence[str]) -> str:
-    """A SELECT of these expressions over the query, whose columns they call by their quoted names.
+    """A SELECT of these expressions over the query, whose columns they call by their quoted names."""
+    before, main, behind = parts(sql)
+    return f"{before}select {', '.join(selected)} from (\n{main}\n) as _q {behind}".rstrip()
+
+
+def with_forms(sql: str, forms: Mapping[str, str | None]) -> str:
+    """The query with these forms of its columns; as it stands where no column has one."""
+    if not any(forms.values()):
+        return sql
+    return converted(sql, [f"{form or '_q.' + quoted(name)} as {quoted(name)}" for name, form in forms.items()])
+
+
+def parts(sql: str) -> tuple[str, str, str]:
+    """What stays before, inside of and behind the parentheses when the query becomes part of another one.
 
     T-SQL takes neither WITH nor OPTION inside of parentheses, and ORDER BY only beside TOP or OFFSET.
     """
     tokens = [token for token, depth in _with_depth(Dialect.get_or_raise("tsql").tokenize(sql)) if depth == 0]
     start = _start_of_select(tokens)
-    option = next((token.start for token in tokens if token.text.upper() == "OPTION"), len(sql))
+    option = next((token.start for token in tokens if token.token_type is TokenType.OPTION), len(sql))
     main = sql[start:option].rstrip()
     kinds = {token.token_type for token in tokens}
     if TokenType.ORDER_BY in kinds and not kinds & {TokenType.OFFSET, TokenType.TOP}:
         main += "\noffset 0 rows"
-    return f"{sql[:start]}select {', '.join(selected)} from (\n{main}\n) as _q {sql[option:]}".rstrip()
+    return sql[:start], main, sql[option:]
 
 
 def _with_depth(tokens: Sequence[Token]) -> list[tuple[Token, int]]:

@@ -12,7 +12,7 @@ import pyarrow.compute as pac
 
 from include.etl.engines.base import Engine
 from include.etl.engines.batches import BYTES_PER_VALUE, LOB_BYTES, Row, to_array
-from include.etl.engines.mssql_sql import quoted
+from include.etl.engines.mssql_sql import MAX_DIGITS, quoted
 from include.etl.errors import ConfigurationError, DataError
 
 MICROSECOND_DIGITS = 6
@@ -38,6 +38,7 @@ TYPES = {
 }
 TEXT = {"char", "varchar", "nchar", "nvarchar", "text", "ntext", "xml", "json", "sysname", "uniqueidentifier"}
 TEXT |= {"datetimeoffset", "sql_variant", "hierarchyid"}
+COLLATED = {"char", "varchar", "nchar", "nvarchar", "sysname"}
 ROW_VERSIONS = {"timestamp", "rowversion"}
 LOBS = {"text", "ntext", "image", "xml", "json"}
 
@@ -100,14 +101,21 @@ def described(row: Mapping[str, Any], engine: Engine) -> Column:
         raise ConfigurationError(
             f"{engine}: column {row['column_ordinal']} of the query has no name; give it one with `as`"
         )
-    declared = row["system_type_name"] or row["user_type_name"] or ""  # types of the CLR have only the latter
+    # types of the CLR have only the latter name
+    declared = row.get("system_type_name") or row.get("user_type_name") or ""
     kind = re.split(r"[(\s]", str(declared).strip().lower())[0]
-    return Column(str(row["name"]), kind, int(row["max_length"]), int(row["precision"]), int(row["scale"]))
+    width = -1 if row.get("max_length") is None else int(row["max_length"])
+    return Column(str(row["name"]), kind, width, int(row.get("precision") or 0), int(row.get("scale") or 0))
 
 
 def arrow_type(column: Column, engine: Engine) -> pa.DataType:
     """The exact Arrow type; a type that has neither that nor a text of its own is refused by name."""
     if column.kind in ("decimal", "numeric"):
+        if not 1 <= column.precision <= MAX_DIGITS:
+            raise ConfigurationError(
+                f"{engine}: column {column.name!r} is a {column.kind} of {column.precision} digits as the server "
+                f"describes it; allowed: 1 to {MAX_DIGITS}; cast it in the query to decimal(digits, decimals)"
+            )
         return pa.decimal128(column.precision, column.scale)
     if column.kind == "datetime2":
         return pa.timestamp("us") if column.scale <= MICROSECOND_DIGITS else NANOSECONDS
@@ -134,6 +142,14 @@ def expression(column: Column, rows: bool) -> str | None:
     if rows:
         form = FOR_ROWS.get(column.kind, form)
     return form.format(f"_q.{quoted(column.name)}") if form else None
+
+
+def as_text(column: Column) -> str | None:
+    """The text that the column arrives as, for one of a type that takes no collation; None for all others."""
+    if column.kind not in TEXT - COLLATED:
+        return None
+    form = AT_SERVER.get(column.kind, "convert(nvarchar(max), {0})")
+    return form.format(f"_q.{quoted(column.name)}")
 
 
 def fetch_width(column: Column) -> int:
@@ -189,14 +205,12 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _same_kind(came: pa.DataType, wanted: pa.DataType) -> bool:
-    """Whether a cast keeps every value or fails: an integer's or a time's width may differ, a decimal's scale not."""
+    """Whether a cast keeps every value or fails: a number's or a time's width may differ."""
     if _is_text(came):
         return bool(_is_text(wanted) or pa.types.is_timestamp(wanted) or pa.types.is_time(wanted))
-    if pa.types.is_decimal(wanted):
-        return bool(pa.types.is_decimal(came) and came.scale == wanted.scale)
     if pa.types.is_binary(wanted):
         return bool(pa.types.is_binary(came) or pa.types.is_large_binary(came) or pa.types.is_fixed_size_binary(came))
-    tests = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_date)
+    tests = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_date)
     return any(test(came) and test(wanted) for test in (*tests, pa.types.is_time, pa.types.is_timestamp))
 
 

@@ -38,6 +38,7 @@ case when databasepropertyex(db_name(), 'Updateability') = 'READ_ONLY' then 1 el
 HIDDEN = (
     "the login may not see other sessions; grant it VIEW SERVER STATE (VIEW SERVER PERFORMANCE STATE from version 2022)"
 )
+NOT_LISTED = "the server does not list its transactions in sys.dm_tran_active_transactions"
 SECONDARY = "this database is a read-only replica, and its writers are on the primary"
 
 
@@ -47,7 +48,11 @@ def writers(rows: Callable[[str], list[tuple[Any, ...]]]) -> Writers:
     moment = now.replace(tzinfo=UTC)
     if secondary or not permitted:
         return Writers(moment, unseen=SECONDARY if secondary else HIDDEN)
-    return Writers(moment, [_writer(moment, timedelta(minutes=int(offset_min)), *row) for row in rows(TRANSACTIONS)])
+    try:
+        found = rows(TRANSACTIONS)
+    except ConfigurationError:  # another maker's server has not all of these views
+        return Writers(moment, unseen=NOT_LISTED)
+    return Writers(moment, [_writer(moment, timedelta(minutes=int(offset_min)), *row) for row in found])
 
 
 def row_versions(rows: Callable[[str], list[tuple[Any, ...]]], engine: Engine) -> RowVersions:

@@ -203,16 +203,19 @@ class OracleSession(Session):
             return within(deadline - time.monotonic(), call)
         except Overdue as overdue:
             self._give_up(overdue)
-            raise self.engine.timed_out() from None
+            raise self._silent() if self._lost else self.engine.timed_out() from None
         except ERRORS as error:
             raise querying(error, self.engine, time.monotonic() - started) from None
+
+    def _silent(self) -> TransientError:
+        return TransientError(f"{self.engine}: the server answers no more, not even when it is asked to stop")
 
     def _give_up(self, overdue: Overdue) -> None:
         """Cancel what runs; if even that does not end the call, the connection is not touched again."""
         with contextlib.suppress(Overdue, *ERRORS):
             within(GRACE_S, self.connection.cancel)
         overdue.thread.join(GRACE_S)
-        self._lost = overdue.thread.is_alive()
+        self._lost = overdue.thread.is_alive() or not self.connection.is_healthy()
 
     def _bind(self, query: Query) -> tuple[str, dict[str, Any]]:
         try:

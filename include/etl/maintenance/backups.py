@@ -12,10 +12,11 @@ from typing import Any
 
 from include.etl.config import Source, include_folder
 from include.etl.errors import CheckpointError, ConfigurationError, StorageError
+from include.etl.lock import locked
 from include.etl.maintenance.due import Entry
 from include.etl.maintenance.policy import FILE, Policy
 from include.etl.records import audit, checkpoint
-from include.etl.sources import load_sources
+from include.etl.sources import BrokenSource, load_sources
 from include.etl.storage import Storage, plain_name, read_json, seal, sha256, sync_folder, write_json
 
 CONFIGURATION, CHECKPOINTS, RECORD = "configuration.tar.gz", "checkpoints.json", "backup.json"
@@ -29,10 +30,17 @@ def make(storage: Storage, variables: checkpoint.Variables, who: str = "") -> st
     Raises:
         StorageError: it could not be written, or what was read back is not what was written.
     """
-    now, folder = datetime.now(UTC), storage.folder("backups")
-    name, staged = f"{now:{STAMP}}", storage.fresh_folder("backups", ".making")
-    members = _write_configuration(staged / CONFIGURATION)
-    checkpoints, problems = _checkpoints(variables)
+    folder = storage.folder("backups")
+    with locked(folder / ".lock", "the folder of backups", "a backup"):
+        name = _make(storage, folder, variables)
+        audit.record(storage, "backup made", "", who=who, backup=name, sha256=sha256(folder / name / RECORD))
+    return name
+
+
+def _make(storage: Storage, folder: Path, variables: checkpoint.Variables) -> str:
+    now, staged = datetime.now(UTC), storage.fresh_folder("backups", ".making")
+    name, members = f"{now:{STAMP}}", _write_configuration(staged / CONFIGURATION)
+    checkpoints, problems = _checkpoints(storage, variables)
     write_json(staged / CHECKPOINTS, checkpoints)
     written = {path: staged / path for path in (CONFIGURATION, CHECKPOINTS)}
     files = {path: {"bytes": file.stat().st_size, "sha256": sha256(file)} for path, file in written.items()}
@@ -41,7 +49,6 @@ def make(storage: Storage, variables: checkpoint.Variables, who: str = "") -> st
     _check(staged)
     staged.rename(folder / name)
     sync_folder(folder)
-    audit.record(storage, "backup made", "", who=who, backup=name, sha256=sha256(folder / name / RECORD))
     return name
 
 
@@ -104,13 +111,15 @@ def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
     return member
 
 
-def _checkpoints(variables: checkpoint.Variables) -> tuple[dict[str, Any], list[str]]:
-    found, problems = {}, []
-    for source in load_sources():
+def _checkpoints(storage: Storage, variables: checkpoint.Variables) -> tuple[dict[str, Any], list[str]]:
+    """Those that can be used, and why others cannot: also one that is lost, or a source whose file cannot be read."""
+    sources, found = load_sources(), {}
+    problems = [source.error for source in sources if isinstance(source, BrokenSource)]
+    for source in sources:
         if not isinstance(source, Source) or source.cursor is None:
             continue
         try:
-            known = checkpoint.parse(source, variables)
+            known = checkpoint.read(source, variables, storage)
         except CheckpointError as error:
             problems.append(str(error))
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
@@ -51,6 +52,11 @@ class Policy(Model):
     """Longer than any run takes, with retries and waiting: nothing younger is touched."""
     keep: Keep = Keep()
     backups: Backups = Backups()
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone of the schedule."""
+        return ZoneInfo(self.timezone)
 
     @model_validator(mode="after")
     def _longer_than_a_run(self) -> Policy:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from include.etl.errors import ConfigurationError, StorageError, TransientError
+from include.etl.errors import ConfigurationError, ExtractionError, StorageError, TransientError
 from include.etl.handover import Handover
 from include.etl.lock import locked
 from include.etl.maintenance import backups
@@ -72,9 +72,19 @@ def due(storage: Storage, policy: Policy, now: datetime) -> Listed:
         except TransientError:
             busy.append(source)
             continue
+        except Exception as error:  # noqa: BLE001 - whatever is damaged there, other sources' old data must go
+            findings.append(_not_known(source, error))
+            continue
         entries += mine
         findings += wrong
     return Listed(made_at=now, held=policy.hold, entries=entries, findings=findings, busy=busy)
+
+
+def _not_known(source: str, error: Exception) -> Finding:
+    """Others' errors may hold what a file holds, so of those only the kind is told; the log has them."""
+    log.error("%s: what is due of it is not known", source, exc_info=error)
+    what = str(error) if isinstance(error, ExtractionError) else type(error).__name__
+    return Finding(source=source, path=f"processed/{source}", what=f"nothing of this source goes: {what}")
 
 
 def read_list(storage: Storage, name: str, digest: str) -> Listed:
@@ -89,24 +99,34 @@ def read_list(storage: Storage, name: str, digest: str) -> Listed:
 
 def delete(storage: Storage, name: str, digest: str, who: str = "") -> dict[str, Any]:
     """Delete what is in the list and is still due, by the rules as they are now; the rest stays. Say what went."""
-    listed, policy, gone = read_list(storage, name, digest), load_policy(), []
-    look = Look(storage, policy, datetime.now(UTC))
+    listed, gone = read_list(storage, name, digest), list[Entry]()
+    look = Look(storage, load_policy(), datetime.now(UTC))
     refuse_unknown_hold(look)
     audit.record(storage, "maintenance begun", "", who=who, list=name, sha256=digest)
-    still = [*shared(look), *backups.due(storage, policy, look.now)]
-    gone += [entry for entry in listed.entries if not entry.source and entry in still and _remove(storage, entry)]
+    try:
+        for entry in _still_due(look, listed):
+            gone += [entry] if _remove(storage, entry) else []
+    finally:  # whatever ends it, the audit says what is gone
+        went = listed.model_copy(update={"entries": gone})
+        told: dict[str, Any] = {"list": name, "totals": went.totals(), "stayed": len(listed.entries) - len(gone)}
+        audit.record(storage, "maintenance deleted", "", who=who, **told, paths=[entry.path for entry in gone])
+    return told
+
+
+def _still_due(look: Look, listed: Listed) -> Iterator[Entry]:
+    """One after the other, each while nobody else is at work on its source."""
+    still = [*shared(look), *backups.due(look.storage, look.policy, look.now)]
+    yield from (entry for entry in listed.entries if not entry.source and entry in still)
     for source in sorted({entry.source for entry in listed.entries if entry.source}):
         wanted = [entry for entry in listed.entries if entry.source == source]
         try:
-            with _alone(storage, source):
+            with _alone(look.storage, source):
                 still, _ = of_source(look, source)
-                gone += [entry for entry in wanted if entry in still and _remove(storage, entry)]
+                yield from (entry for entry in wanted if entry in still)
         except TransientError:
             log.warning("%s is in use: %d entries stay until the next time", source, len(wanted))
-    went = listed.model_copy(update={"entries": gone})
-    told: dict[str, Any] = {"list": name, "totals": went.totals(), "stayed": len(listed.entries) - len(gone)}
-    audit.record(storage, "maintenance deleted", "", who=who, **told, paths=[entry.path for entry in gone])
-    return told
+        except Exception:
+            log.exception("%s: what is due of it is not known: %d entries stay", source, len(wanted))
 
 
 @contextmanager

@@ -2,15 +2,15 @@
 
 Each line holds the hash of the line before it, over all months, and ends with its own. `head.json`, beside them, holds
 the newest line. It is written first: what a crash leaves half-written is completed from it, and a tail that was cut
-off is missed. `audit_check.py` finds what was changed.
+off is missed. Runs and backups keep number and hash of the newest line too. `audit_check.py` finds what was changed.
 """
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import json
 import os
+import pwd
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,38 +23,43 @@ from include.etl.storage import FILE_MODE, Storage, read_json, write_json
 HEAD = "head.json"
 BEGIN = "0" * 64
 """What the very first line has for the hash of the one before."""
+LOST = "lines may be lost: "
+"""How the reason of a repair begins that hides nothing: the audit stays not in order."""
 Head = dict[str, Any]
 """file, start (its size before the line), number, hash, line (without its end of line)."""
 
 
-def record(storage: Storage, action: str, source: str, reason: str = "", *, who: str = "", **facts: Any) -> None:
-    """Add a line and wait until it is on the disk; `facts` hold no row values. `who` is this process's user by default.
+def record(storage: Storage, action: str, source: str, reason: str = "", *, who: str = "", **facts: Any) -> Head:
+    """Add a line and wait until it is on the disk; its number and hash, for keeping elsewhere.
+
+    `facts` hold no row values. `who` is this process's user by default.
 
     Raises:
         StorageError: it could not be written; what it was to tell of must not be done.
     """
     folder = storage.folder("audit")
+    facts |= {"sudo_user": os.environ["SUDO_USER"]} if "SUDO_USER" in os.environ else {}
     told = {"who": who or user(), "host": socket.gethostname(), "action": action, "source": source, "reason": reason}
     with locked(folder / ".lock", "the audit", action):
         try:
-            head = _settled(folder)
-            _append(folder, head, told | facts)
+            new = _append(folder, _settled(storage, folder), told | facts)
         except OSError as error:
             raise StorageError(f"folder {folder}: {error.strerror}") from error
+    return {key: new[key] for key in ("number", "hash")}
 
 
 def user() -> str:
-    """The operating system's user of this process."""
+    """The operating system's user of this process, whatever its environment says."""
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have a number only
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user may have a number only
         return f"uid {os.getuid()}"
 
 
 def head_of(storage: Storage) -> Head | None:
     """Number and hash of the newest line, for keeping elsewhere; None where there is no audit yet."""
-    path = storage.root / "audit" / HEAD
-    return {key: read_json(path)[key] for key in ("number", "hash")} if path.exists() else None
+    head = _head(storage.root / "audit")
+    return {key: head[key] for key in ("number", "hash")} if head else None
 
 
 def months(folder: Path) -> list[Path]:
@@ -81,11 +86,26 @@ def _append(folder: Path, head: Head | None, content: dict[str, Any]) -> Head:
     return new
 
 
-def _settled(folder: Path) -> Head | None:
+def published(storage: Storage) -> bool:
+    """Whether there are publications, so that there must be an audit."""
+    return any((storage.root / "processed").glob("*/_manifests/*.json"))
+
+
+def _head(folder: Path) -> Head | None:
+    """None where it is missing or damaged: a run must not fail for that, the check tells of it."""
+    try:
+        head = read_json(folder / HEAD)
+        kinds = {"file": str, "start": int, "number": int, "hash": str, "line": str}
+        return head if all(isinstance(head[key], kind) for key, kind in kinds.items()) else None
+    except (StorageError, KeyError, TypeError):
+        return None
+
+
+def _settled(storage: Storage, folder: Path) -> Head | None:
     """The head, after what a crash had left half-written is completed, and a line says so."""
-    if not (folder / HEAD).exists():
-        return _without_head(folder)
-    head: Head = read_json(folder / HEAD)
+    head = _head(folder)
+    if head is None:
+        return _without_head(storage, folder)
     path, line = folder / head["file"], f"{head['line']}\n".encode()
     size = path.stat().st_size if path.exists() else 0
     found = _from(path, head["start"]) if size >= head["start"] else b"cut"
@@ -96,16 +116,19 @@ def _settled(folder: Path) -> Head | None:
     return _append(folder, head, _repair("the last line was half-written; it was completed", facts))
 
 
-def _without_head(folder: Path) -> Head | None:
-    """Go on after the last line that can be read; one line says that the head was missing."""
+def _without_head(storage: Storage, folder: Path) -> Head | None:
+    """Go on after the last line that can be read; one line says that the head was missing, or all of the audit."""
     for path in reversed(months(folder)):
-        for text in reversed(path.read_text(encoding="utf-8", errors="replace").splitlines()):
+        for text in reversed(path.read_text(encoding="utf-8", errors="replace").split("\n")):
             try:
                 found = json.loads(text)
                 last = {"file": path.name, "number": int(found["number"]), "hash": str(found["hash"])}
             except (ValueError, KeyError, TypeError):
                 continue
-            return _append(folder, last, _repair(f"{HEAD} was missing; lines after {last['number']} may be too", {}))
+            what = f"{HEAD} was missing or damaged; lines after {last['number']} may be missing"
+            return _append(folder, last, _repair(LOST + what, {}))
+    if (folder / HEAD).exists() or published(storage):
+        return _append(folder, None, _repair(LOST + "the audit was empty, though there had been one", {}))
     return None
 
 

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from include.etl.errors import StorageError
-from include.etl.records.audit import BEGIN, HEAD, Head, months
+from include.etl.lock import locked
+from include.etl.records.audit import BEGIN, HEAD, LOST, Head, months, published
 from include.etl.storage import Storage, read_json
 
 MARK = b', "hash": "'
+KEPT = "audit.json"
+"""What a run keeps in its folder: number and hash of its newest line."""
 
 
 @dataclass(frozen=True)
@@ -39,36 +42,47 @@ class Checked:
 
 
 def check(storage: Storage) -> Checked:
-    """Walk the chain from the first line to the head, and compare with the heads that backups have kept."""
-    folder, result = storage.root / "audit", Checked()
-    number, previous, seen, last = 0, BEGIN, {}, None
+    """Walk the chain from the first line to the head, and compare with what runs and backups have kept of it."""
+    folder, known = storage.root / "audit", list(_known(storage))
+    if not folder.exists():
+        return Checked(problems=list(_compare_known(known, {})) + _if_empty(storage, None))
+    with locked(folder / ".lock", "the audit", "its check", shared=True):
+        result, seen, last = _walk(folder)
+        result.problems += _compare_head(folder, last)
+    result.problems += [*_compare_known(known, seen), *_if_empty(storage, last)]
+    return result
+
+
+def _walk(folder: Path) -> tuple[Checked, dict[int, str], Head | None]:
+    """What the lines say by themselves; the hash of each, and the last as the head must be."""
+    result, number, previous, seen, last = Checked(), 0, BEGIN, {}, None
     for path in months(folder):
         start = 0
         for place, raw in enumerate(_lines(path), 1):
             line, what = _understood(raw, number + 1, previous)
             result.lines += 1
-            if what:
-                result.problems.append(Problem(path.name, place, what))
             if line is not None:
                 number, previous = line["number"], line["hash"]
                 seen[number] = previous
-                last = {
-                    "file": path.name,
-                    "start": start,
-                    "number": number,
-                    "hash": previous,
-                    "line": raw[:-1].decode(),
-                }
-                if line.get("action") == "audit repaired":
-                    result.repairs.append({key: line[key] for key in ("number", "at", "reason")})
+                text = raw[:-1].decode()
+                last = {"file": path.name, "start": start, "number": number, "hash": previous, "line": text}
+                what = what or _told_as_repaired(line, result)
+            if what:
+                result.problems.append(Problem(path.name, place, what))
             start += len(raw)
-    result.problems += _compare_head(folder, last)
-    result.problems += _compare_backups(storage, seen)
-    return result
+    return result, seen, last
+
+
+def _told_as_repaired(line: dict[str, Any], result: Checked) -> str:
+    """Note a repair; the problem, if it could not bring back what had been there."""
+    if line.get("action") != "audit repaired":
+        return ""
+    result.repairs.append({key: line.get(key, "") for key in ("number", "at", "reason")})
+    return str(line["reason"]) if str(line.get("reason")).startswith(LOST) else ""
 
 
 def entries(storage: Storage, source: str | None = None, since: str = "") -> Iterator[dict[str, Any]]:
-    """The lines that can be read, oldest first, of one source or all; `since` is the beginning of an ISO moment."""
+    """The lines that can be read, oldest first, of one source or all; `since` is an ISO moment in UTC."""
     for path in months(storage.root / "audit"):
         for raw in _lines(path):
             try:
@@ -126,10 +140,23 @@ def _compare_head(folder: Path, last: Head | None) -> Iterator[Problem]:
         yield Problem(HEAD, 1, f"does not agree with the last line, number {last['number']}")
 
 
-def _compare_backups(storage: Storage, seen: dict[int, str]) -> Iterator[Problem]:
-    """A chain that was written anew from some line on agrees with itself, but not with what was known before."""
+def _known(storage: Storage) -> Iterator[tuple[str, Head]]:
+    """Where number and hash of a line are kept, and which."""
     for path in sorted((storage.root / "backups").glob("[0-9]*/backup.json")):
-        known = read_json(path).get("audit")
-        if known and seen.get(known["number"]) != known["hash"]:
-            place = f"{path.parent.name}/{path.name}"
-            yield Problem(place, 0, f"number {known['number']} is not the line that it was when this backup was made")
+        if kept := read_json(path).get("audit"):
+            yield f"{path.parent.name}/{path.name}", kept
+    for path in sorted((storage.root / "runs").glob(f"*/*/{KEPT}")):
+        yield storage.relative(path), read_json(path)
+
+
+def _compare_known(known: list[tuple[str, Head]], seen: dict[int, str]) -> Iterator[Problem]:
+    """A chain that was written anew or begun again agrees with itself, but not with what was known before."""
+    for place, kept in known:
+        if seen.get(kept["number"]) != kept["hash"]:
+            yield Problem(place, 0, f"number {kept['number']} is not the line that it was when this was written")
+
+
+def _if_empty(storage: Storage, last: Head | None) -> list[Problem]:
+    if last is None and published(storage):
+        return [Problem("", 0, "there is no line, though there are publications")]
+    return []

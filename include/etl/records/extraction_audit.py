@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from include.etl.records import audit
-from include.etl.storage import read_json
+from include.etl.records.audit_check import KEPT
+from include.etl.storage import read_json, write_json
 
 if TYPE_CHECKING:
     from include.etl.handover import Plan
@@ -15,14 +16,17 @@ if TYPE_CHECKING:
 
 def started(run: Run, plan: Plan, kind: str) -> None:
     """A run is about to read; `kind` says whether by schedule, backfill or hand."""
-    _record(run, "started", plan.reason, plan.triggered_by, kind=kind, window=plan.window.model_dump(mode="json"))
+    window = plan.window.model_dump(mode="json")
+    line = _record(run, "started", plan.reason, plan.triggered_by, kind=kind, window=window)
+    write_json(run.records / KEPT, line)
 
 
 def published(run: Run, plan: Plan, written: Manifest) -> None:
     """What was published: rows, query and files by their hashes."""
     facts = {"window": plan.window.model_dump(mode="json"), "rows": written.rows.model_dump()}
     files = {file.path: file.sha256 for file in written.files}
-    _record(run, "published", plan.reason, plan.triggered_by, **facts, query_hash=written.query_hash, files=files)
+    about = facts | {"query_hash": written.query_hash, "files": files}
+    write_json(run.records / KEPT, _record(run, "published", plan.reason, plan.triggered_by, **about))
 
 
 def failed(run: Run, phase: str, facts: dict[str, Any], error: BaseException) -> None:
@@ -34,6 +38,6 @@ def failed(run: Run, phase: str, facts: dict[str, Any], error: BaseException) ->
     _record(run, "failed", reason, who, phase=phase, error=type(error).__name__)
 
 
-def _record(run: Run, result: str, reason: str, who: str, **facts: Any) -> None:
+def _record(run: Run, result: str, reason: str, who: str, **facts: Any) -> audit.Head:
     told = {"dag_id": run.dag_id, "run_id": run.run_id, **facts}
-    audit.record(run.storage, f"extraction {result}", run.source.source, reason, who=who, **told)
+    return audit.record(run.storage, f"extraction {result}", run.source.source, reason, who=who, **told)

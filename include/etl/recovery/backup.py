@@ -13,9 +13,11 @@ import re
 import shutil
 import tarfile
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from include.etl.errors import ConfigurationError, StorageError
@@ -103,13 +105,26 @@ def restore_configuration(backup: Backup, include: Path, aside: Path) -> list[st
     return changed
 
 
+def sources(backup: Backup) -> list[str]:
+    """The sources whose configuration it holds."""
+    with _opened(backup) as archive:
+        paths = [PurePosixPath(name) for name in archive.getnames()]
+    return [path.stem for path in paths if path.match("sources/[!_]*.yaml")]
+
+
 def _unpacked(backup: Backup, scratch: Path) -> Path:
+    with _opened(backup) as archive:
+        archive.extractall(scratch, filter="data")  # refuses names that lead elsewhere
+    return scratch / "include" if (scratch / "include").is_dir() else scratch
+
+
+@contextmanager
+def _opened(backup: Backup) -> Iterator[tarfile.TarFile]:
     try:
         with tarfile.open(backup.folder / CONFIGURATION) as archive:
-            archive.extractall(scratch, filter="data")  # refuses names that lead elsewhere
+            yield archive
     except (OSError, tarfile.TarError) as error:
         raise StorageError(f"backup {backup.name}: {CONFIGURATION} cannot be unpacked: {error}") from None
-    return scratch / "include" if (scratch / "include").is_dir() else scratch
 
 
 def _replace(new: Path, target: Path, aside: Path) -> None:

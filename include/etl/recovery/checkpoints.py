@@ -8,31 +8,30 @@ from typing import Any
 
 from include.etl.config import Source
 from include.etl.errors import CheckpointError
-from include.etl.records import audit, checkpoint
+from include.etl.records import checkpoint
+from include.etl.recovery.asked import Asked
 from include.etl.recovery.backup import Backup
 from include.etl.storage import Storage
 
 BY = "recovery"
 
 
-def restore(
-    source: Source, backup: Backup | None, variables: checkpoint.Variables, storage: Storage, reason: str
-) -> tuple[Any, str]:
+def restore(source: Source, asked: Asked, variables: checkpoint.Variables, storage: Storage) -> tuple[Any, str]:
     """The bound that holds from now on (None: there is none that is good) and where it is from.
 
     With a backup its checkpoint counts. An earlier bound costs time only; rows are not published twice.
     """
     with storage.lock(source.source, "recovery of the checkpoint"):
         before = variables.get(checkpoint.variable_key(source.source))
-        for text, origin in _candidates(source, backup, before, storage):
+        for text, origin in _candidates(source, asked.backup, before, storage):
             if (bound := _good(source, text)) is None:
                 continue
             if text != before:
-                _change(source, storage, before, bound, reason)
+                _change(source, storage, before, bound, asked)
                 checkpoint.put(source, bound, BY, variables, storage)
             return bound, origin
         if before is not None:  # a run with mode full would refuse what it cannot understand
-            _change(source, storage, before, None, reason)
+            _change(source, storage, before, None, asked)
             variables.delete(checkpoint.variable_key(source.source))
         return None, "none is good"
 
@@ -61,7 +60,7 @@ def _good(source: Source, text: str) -> Any:
     return None if isinstance(bound, datetime) and bound > datetime.now(UTC) else bound
 
 
-def _change(source: Source, storage: Storage, before: str | None, bound: Any, reason: str) -> None:
+def _change(source: Source, storage: Storage, before: str | None, bound: Any, asked: Asked) -> None:
     checkpoint.keep_replaced(storage, source.source, before)
     after = None if bound is None else str(bound)
-    audit.record(storage, "checkpoint restore", source.source, reason, before=before, after=after)
+    asked.record(storage, "checkpoint restore", source.source, before=before, after=after)

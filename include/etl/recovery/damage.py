@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -90,8 +91,9 @@ def _whole(folder: Path, file: PublishedFile) -> bool:
 
 
 def _data_files(folder: Path) -> list[str]:
+    """Those that readers see: names with a dot in front are locks, what was being written, or a file manager's."""
     paths = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
-    return [path.as_posix() for path in paths if path.parts[0] != manifest.FOLDER and path.name != ".lock"]
+    return [path.as_posix() for path in paths if path.parts[0] != manifest.FOLDER and path.name[0] != "."]
 
 
 def lost_spans(source: Source, damage: Damage) -> list[Span] | None:
@@ -155,19 +157,18 @@ def to_read_again(storage: Storage, source: Source, damage: Damage, bound: Any) 
         return [] if healthy else None
     if lost is None or earlier is None or not isinstance(bound, datetime):
         return None
-    spoilt = {one.window.name for one, _ in damage.files}
-    emptied = {name for name in spoilt if _emptied(damage, name)}
-    missing = gaps([one for one in damage.standing if one.window.name not in emptied], bound)
+    nothing_left = emptied(damage)
+    missing = gaps([one for one in damage.standing if one not in nothing_left], bound)
     found = merged([*lost, *earlier, *missing])
     if found and found[0].start <= BEGINNING:
         return None
     return [Span(one.start, min(one.end, bound)) for one in found if one.start < bound]
 
 
-def _emptied(damage: Damage, window: str) -> bool:
-    """Whether nothing is left of this publication."""
-    lost = [file for one, file in damage.files if one.window.name == window]
-    return any(len(one.files) == len(lost) for one in damage.standing if one.window.name == window)
+def emptied(damage: Damage) -> list[Manifest]:
+    """The publications of which no file is left."""
+    lost = Counter(one.window.name for one, _ in damage.files)
+    return [one for one in damage.standing if one.files and lost[one.window.name] == len(one.files)]
 
 
 def merged(spans: Sequence[Span]) -> list[Span]:

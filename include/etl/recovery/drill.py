@@ -19,12 +19,13 @@ from include.etl.config import Source, include_folder
 from include.etl.errors import ConfigurationError, ExtractionError
 from include.etl.lock import locked
 from include.etl.phases.plan import Parameters, Trigger
-from include.etl.records import checkpoint, manifest
+from include.etl.publication import standing
+from include.etl.records import audit, checkpoint, manifest
 from include.etl.records.run import Run
 from include.etl.recovery import backup as backups
 from include.etl.run import default_mode, through_phases
 from include.etl.sources import load_source
-from include.etl.storage import Storage, make_folder, remove_folder
+from include.etl.storage import Storage, link, make_folder, remove_folder, write_json
 
 DAY = timedelta(days=1)
 NUMBERS = 10_000
@@ -58,6 +59,7 @@ def drill(
     stamp: str,
     wanted: str = backups.LATEST,
     names: Sequence[str] = (),
+    who: str = "",
 ) -> dict[str, Any]:
     """Restore into a scratch place and read one day of each source; the place is removed, whatever happens.
 
@@ -72,6 +74,7 @@ def drill(
         if missing := [name for name in names if name not in held]:
             allowed = ", ".join(held)
             raise ConfigurationError(f"sources: {missing[0]!r}; allowed: those of backup {backup.name}: {allowed}")
+        audit.record(storage, "recovery drill", "", who=who, backup=backup.name, sources=[*(names or held)])
         found = [_one(name, backup, storage, current, data, stamp) for name in names or held]
     age = datetime.now(UTC) - backup.made_at
     return {
@@ -88,29 +91,43 @@ def drill(
 
 
 def _one(
-    name: str, backup: backups.Backup, storage: Storage, current: checkpoint.Variables, data: Storage, stamp: str
+    name: str, backup: backups.Backup, storage: Storage, current: checkpoint.Variables, data: Path, stamp: str
 ) -> dict[str, Any]:
     """One source: its day read into the scratch place, beside what stands published in the real one."""
     key, started = checkpoint.variable_key(name), time.monotonic()
     kept = backup.checkpoints().get(name)
-    standing = manifest.current(storage, name)
-    published = sum(file.rows for one in standing for file in one.files if file.format == one.files[0].format)
+    publications = manifest.current(storage, name)
+    published = sum(file.rows for one in publications for file in one.files if file.format == one.files[0].format)
     found: dict[str, Any] = {
         "source": name,
         "error": None,
         "rows": 0,
         "checkpoint": _bound(kept),
         "checkpoint_now": _bound(current.get(key)),
-        "windows_since": [one.window.name for one in standing if one.published_at > backup.made_at],
+        "windows_since": [one.window.name for one in publications if one.published_at > backup.made_at],
         "published_rows": published,
     }
     try:
-        found["rows"] = _read_one_day(load_source(name), Variables({key: kept} if kept else {}), data, stamp)
+        source, place = load_source(name), Storage(data / name)
+        _link_references(source, storage, place)
+        found["rows"] = _read_one_day(source, Variables({key: kept} if kept else {}), place, stamp)
     except ExtractionError as error:
         found["error"] = f"{type(error).__name__}: {error}"
     seconds = time.monotonic() - started
     estimated = round(seconds * max(published / found["rows"], 1), 1) if found["rows"] else None
     return found | {"seconds": round(seconds, 1), "estimated_seconds": estimated}
+
+
+def _link_references(source: Source, storage: Storage, place: Storage) -> None:
+    """Give the scratch place what stands published of the sources that this one refers to: one day would not do."""
+    for other in sorted({one.source for one in source.validation.references.values() if one.source}):
+        folder = manifest.published_folder(place, other)
+        with standing.held(storage, other, "recovery drill") as found:
+            for one in found.manifests:
+                for file in one.files:
+                    make_folder((folder / file.path).parent)
+                    link(found.folder_of(file) / file.path, folder / file.path)
+                write_json(folder / manifest.path_of(one.window), one.model_dump(mode="json"))
 
 
 def _read_one_day(source: Source, variables: Variables, data: Storage, stamp: str) -> int:
@@ -157,7 +174,7 @@ def lines(found: dict[str, Any]) -> list[str]:
 
 
 @contextmanager
-def _scratch(storage: Storage) -> Iterator[tuple[Path, Storage]]:
+def _scratch(storage: Storage) -> Iterator[tuple[Path, Path]]:
     """Folders of its own for configuration and data, beside the real data; configuration is read from there."""
     before, folder = os.environ.get(INCLUDE_FOLDER), storage.root / ".drill"
     with locked(storage.root / ".drill.lock", "the drill's scratch place", "another drill", wait_s=0):
@@ -166,7 +183,7 @@ def _scratch(storage: Storage) -> Iterator[tuple[Path, Storage]]:
             for name in _FOLDERS:
                 make_folder(folder / "include" / name)
             os.environ[INCLUDE_FOLDER] = str(folder / "include")
-            yield folder / "include", Storage(folder / "data")
+            yield folder / "include", folder / "data"
         finally:
             os.environ.pop(INCLUDE_FOLDER, None)
             if before is not None:

@@ -11,30 +11,33 @@ from include.etl.errors import StorageError
 from include.etl.publication import journal
 from include.etl.records import manifest
 from include.etl.records.manifest import Manifest, PublishedFile
-from include.etl.recovery.damage import AGAIN, Damage, Span, find, to_read_again
+from include.etl.recovery.asked import Asked
+from include.etl.recovery.damage import AGAIN, Damage, Span, emptied, find, to_read_again
 from include.etl.storage import Storage, make_folder, write_json
 
 
-def set_aside(storage: Storage, source: Source, bound: object, stamp: str) -> tuple[Damage, list[Span] | None]:
+def set_aside(storage: Storage, source: Source, bound: object, asked: Asked) -> tuple[Damage, list[Span] | None]:
     """Move damaged and unlisted files to data/damaged/<source>/<stamp>; what was wrong, and what to read again.
 
     What to read again is written down first: a recovery that is killed in between is taken up by the next one.
     """
-    with storage.lock(source.source, f"recovery {stamp}"):
+    with storage.lock(source.source, f"recovery {asked.stamp}"):
         folder, staging = manifest.published_folder(storage, source.source), storage.root / "staging" / source.source
         damage = find(storage, source.source)
         if not damage.journal:
             journal.finish(staging, folder)  # of a publication that was stopped
             damage = find(storage, source.source)
         spans = to_read_again(storage, source, damage, bound)
-        aside = storage.folder("damaged", source.source) / stamp
+        aside = storage.folder("damaged", source.source) / asked.stamp
+        gone = [*damage.manifests, *(file.path for _, file in damage.files), *damage.strangers]
         if damage.lines:
             remember(storage, source.source, spans)
+            dropped = [manifest.path_of(one.window) for one in emptied(damage)]
+            asked.record(storage, "damage set aside", source.source, paths=gone, manifests_dropped=dropped)
         if damage.journal:
             _move(staging, aside / "staging")
         for one in {one.window.name: one for one, _ in damage.files}.values():
             _write_less(folder, one, [file for of, file in damage.files if of is one])
-        gone = [*damage.manifests, *(file.path for _, file in damage.files), *damage.strangers]
         for name in gone:
             _move(folder / name, aside / name)
         return damage, spans

@@ -13,10 +13,10 @@ from typing import Any
 from include.etl.config import Source
 from include.etl.errors import ExtractionError, TransientError
 from include.etl.phases.plan import Parameters, Trigger
-from include.etl.records import audit, checkpoint, manifest
+from include.etl.records import checkpoint, manifest
 from include.etl.records.run import Run
 from include.etl.recovery import checkpoints, repair
-from include.etl.recovery.backup import Backup
+from include.etl.recovery.asked import Asked
 from include.etl.recovery.damage import Span
 from include.etl.run import default_mode, through_phases
 from include.etl.storage import Storage
@@ -24,18 +24,6 @@ from include.etl.verify import Finding, verify
 
 log = logging.getLogger("etl.recovery")
 Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a recovery is to do: the parameters of the DAG and of the command line."""
-
-    stamp: str
-    reason: str
-    backup: Backup | None = None
-    start: str | None = None
-    end: str | None = None
-    by: str = ""
 
 
 @dataclass
@@ -60,8 +48,8 @@ class Recovered:
 def recover(source: Source, asked: Asked, storage: Storage, variables: checkpoint.Variables, tell: Tell) -> Recovered:
     """Checkpoint, damage, reading again, up to now, verification. A failure is in the result, with what was done."""
     done, started = Recovered(source.source), time.monotonic()
-    audit.record(storage, "recovery", source.source, asked.reason, start=asked.start, end=asked.end, by=asked.by)
     try:
+        asked.record(storage, "recovery", source.source, start=asked.start, end=asked.end)
         _recover(_Work(source, asked, storage, variables, tell, done))
     except ExtractionError as error:
         done.error, done.transient = f"{type(error).__name__}: {error}", isinstance(error, TransientError)
@@ -69,7 +57,7 @@ def recover(source: Source, asked: Asked, storage: Storage, variables: checkpoin
         last = traceback.extract_tb(error.__traceback__)[-1]
         done.error = f"unexpected {type(error).__name__} at {last.filename}:{last.lineno}"
     done.seconds = round(time.monotonic() - started, 1)
-    audit.record(storage, "recovery ended", source.source, asked.reason, verdict=done.verdict, rows=done.rows)
+    asked.record(storage, "recovery ended", source.source, verdict=done.verdict, rows=done.rows)
     return done
 
 
@@ -103,10 +91,10 @@ def _recover(work: _Work) -> None:
     source, done = work.source, work.done
     bound: Any = None
     if source.cursor:
-        bound, origin = checkpoints.restore(source, work.asked.backup, work.variables, work.storage, work.asked.reason)
+        bound, origin = checkpoints.restore(source, work.asked, work.variables, work.storage)
         done.checkpoint = f"{bound or 'none'} ({origin})"
     work.tell(f"{source.source}: looking for damage")
-    damage, spans = repair.set_aside(work.storage, source, bound, work.asked.stamp)
+    damage, spans = repair.set_aside(work.storage, source, bound, work.asked)
     done.damage = damage.lines
     done.set_aside = f"damaged/{source.source}/{work.asked.stamp}" if damage.lines else None
     read_again(work, spans)

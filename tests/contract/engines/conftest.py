@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from include.etl.engines.mssql import MsSqlSession
 from tests import servers
 from tests.contract.engines.lab import CONN_ID, Lab
 from tests.servers import DatabaseServer
@@ -73,7 +74,13 @@ def _lab(kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     elif kind == "mssql-mssql-python" and importlib.util.find_spec("mssql_python") is None:
         pytest.skip("mssql-python IS NOT TESTED: not installed; pymssql is read with instead")
     monkeypatch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", server.airflow_connection)
-    return Lab(kind, server.execute, server)
+    lab = Lab(kind, server.execute, server)
+    if kind == "mssql-mssql-python":
+        with lab.engine().session() as session:
+            assert isinstance(session, MsSqlSession)
+            if session.client != "mssql-python":
+                pytest.skip("mssql-python IS NOT TESTED: its driver cannot be loaded; pymssql is read with instead")
+    return lab
 
 
 def _sqlite(path: Path, sql: str) -> list[tuple[Any, ...]]:

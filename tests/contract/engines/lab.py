@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -136,6 +137,24 @@ class Lab:
             return False
         self.execute("drop table probe")
         return True
+
+    @functools.cached_property
+    def hashes_text(self) -> bool:
+        """Whether the server can turn text into UTF-8, whose MD5 is taken; SQL Server can from 2019 on."""
+        if self.database != "mssql":
+            return True
+        try:
+            self.execute("select convert(varchar(max), N'a' collate Latin1_General_100_CI_AS_SC_UTF8)")
+        except Exception:  # noqa: BLE001 whatever the driver says of a collation that is not there
+            return False
+        return True
+
+    def asks(self, sql: str, what: str) -> None:
+        """Skip, and say so, where this server cannot be asked what it is doing."""
+        try:
+            self.execute(sql)
+        except Exception as error:  # noqa: BLE001 whatever the driver says of what is not there, or not allowed
+            pytest.skip(f"{what} IS NOT TESTED: {error}")
 
     def not_in(self, database: str, why: str) -> None:
         """Skip where the database cannot be asked for this."""

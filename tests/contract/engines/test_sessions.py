@@ -9,14 +9,17 @@ import sqlite3
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from include.etl.engines.base import Query
+from include.etl.engines.mssql import MsSqlSession
 from include.etl.errors import ConfigurationError, DataError, ExtractionError, TransientError
 from tests import servers
 from tests.contract.engines.lab import CONN_ID, LABEL, Lab
 
+RUNNING = "sys.dm_exec_requests cross apply sys.dm_exec_sql_text(sql_handle)"
 VARIABLE = f"AIRFLOW_CONN_{CONN_ID.upper()}"
 
 
@@ -37,6 +40,29 @@ def test_the_database_itself_refuses_to_be_written(lab: Lab) -> None:
                     cursor.execute(sql)
             cursor.close()
     assert list(lab.execute("select count(*) from safe")) == [(0,)]
+
+
+def test_a_login_that_may_only_read_is_refused_by_sql_server_itself(
+    server_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if server_lab.database != "mssql":
+        return
+    name, password = "contract_reader", "Contract-1-reader"
+    for sql in (
+        f"if suser_id('{name}') is null create login {name} with password = '{password}'",
+        f"if user_id('{name}') is null create user {name} for login {name}",
+        f"alter role db_datareader add member {name}",
+    ):
+        server_lab.asks(sql, "A LOGIN THAT MAY ONLY READ")
+    server_lab.execute("drop table if exists safe")
+    server_lab.execute("create table safe (a int)")
+    assert server_lab.server is not None
+    monkeypatch.setenv(VARIABLE, replace(server_lab.server, user=name, password=password).airflow_connection)
+    assert server_lab.read("select a from safe").num_rows == 0
+    with server_lab.engine().session() as session:
+        assert isinstance(session, MsSqlSession)
+        with pytest.raises(ConfigurationError, match=r"(?i)permission (was )?denied"):
+            session._run("insert into safe values (1)")
 
 
 def test_a_query_that_writes_is_refused(server_lab: Lab) -> None:
@@ -81,6 +107,8 @@ def test_a_session_sees_one_state(lab: Lab) -> None:
 
 
 def test_the_dba_sees_who_reads(server_lab: Lab) -> None:
+    if server_lab.database == "mssql":
+        server_lab.asks(f"select count(*) from {RUNNING}", "WHO READS")
     with server_lab.engine().session() as session:
         batches = session.stream(Query(f"select i from {server_lab.endless}")).batches
         next(batches)
@@ -89,8 +117,7 @@ def test_the_dba_sees_who_reads(server_lab: Lab) -> None:
         elif server_lab.kind == "mssql-pymssql":
             seen = server_lab.execute("select 1 from sys.dm_exec_sessions where program_name = %s", (LABEL,))
         elif server_lab.database == "mssql":
-            running = "sys.dm_exec_requests cross apply sys.dm_exec_sql_text(sql_handle)"
-            seen = server_lab.execute(f"select 1 from {running} where text like %s", (f"/* {LABEL} */%",))
+            seen = server_lab.execute(f"select 1 from {RUNNING} where text like %s", (f"/* {LABEL} */%",))
         elif server_lab.kind == "oracle":
             seen = server_lab.execute("select 1 from v$session where module = :1", [LABEL])
         else:

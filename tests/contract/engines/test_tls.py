@@ -108,6 +108,16 @@ def test_a_certificate_of_another_host_is_refused_where_its_name_is_checked(
         lab.read("select 1 as a")
 
 
+def test_sql_server_says_that_a_session_is_encrypted(server_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    if server_lab.database != "mssql" or server_lab.server is None:
+        return
+    connection = json.loads(server_lab.server.airflow_connection)
+    connected(monkeypatch, server_lab, {**connection.get("extra", {}), "encrypt": "yes"})
+    asked = "select encrypt_option as how from sys.dm_exec_connections where session_id = @@spid"
+    server_lab.asks(asked, "TLS OF SQL SERVER")
+    assert server_lab.read(asked)["how"].to_pylist() == ["TRUE"]
+
+
 def test_a_file_that_is_not_there_is_told(lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     connected(monkeypatch, lab, STRICT[lab.kind](tmp_path / "no-such-file.crt"))
     with pytest.raises(ConfigurationError, match=r"no-such-file|files of the connection's ssl options: No such file"):

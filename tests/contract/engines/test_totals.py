@@ -19,9 +19,8 @@ from include.etl.errors import ConfigurationError
 from tests.contract.engines.lab import Lab
 from tests.contract.engines.test_types import CASES
 
-# Types that are text in Arrow only, and that the database's own hash does not take.
-NOT_HASHED = {"uniqueidentifier", "datetimeoffset(7)", "xml", "sql_variant", "clob", "number", "float"}
-SERVERS_OWN = ("mssql", "oracle")
+NOT_HASHED = {"oracle": {"clob", "nclob", "long", "json", "xmltype", "urowid", "number", "float"}}
+"""Types that are text in Arrow only, and that the database's own hash does not take."""
 
 
 @pytest.fixture
@@ -38,7 +37,8 @@ def both(lab: Lab, sql: str, folder: Path, **params: Any) -> tuple[Totals, Total
         query = Query(sql, params)
         schema, batches = session.stream(query)
         rows = pa.Table.from_batches(batches, schema)
-        fields = {field.name: field.type for field in schema if kind_of(field.type)}
+        able = {kind for kind in map(kind_of, schema.types) if kind != "text" or lab.hashes_text}
+        fields = {field.name: field.type for field in schema if kind_of(field.type) in able - {None}}
         source = of_source(engine, session, query, fields)
     pq.write_table(rows, folder / "rows.parquet")
     with duck.session(512, folder / "scratch") as connection:
@@ -47,7 +47,7 @@ def both(lab: Lab, sql: str, folder: Path, **params: Any) -> tuple[Totals, Total
 
 
 def test_every_type_has_one_checksum(lab: Lab, table: str, tmp_path: Path) -> None:
-    skipped = NOT_HASHED if lab.database in SERVERS_OWN else set()
+    skipped = {*NOT_HASHED.get(lab.database, ()), *lab.missing_types({declared for declared, *_ in CASES[lab.kind]})}
     cases = [case for case in CASES[lab.kind] if case[0] not in skipped and not case[0].startswith("interval day")]
     columns = ", ".join(f"c{n} {declared} null" for n, (declared, *_) in enumerate(cases))
     lab.execute(f"create table {table} ({columns})")
@@ -59,6 +59,8 @@ def test_every_type_has_one_checksum(lab: Lab, table: str, tmp_path: Path) -> No
     assert source.rows == 4
     assert {one.values for one in source.columns.values()} == {3}
     assert len(source.columns) > 8
+    if not lab.hashes_text:
+        pytest.skip("all others agree; CHECKSUMS OF TEXT ARE NOT TESTED: this server has no collation in UTF-8")
 
 
 def test_moments_before_1970_and_at_the_ends_of_the_calendar(lab: Lab, table: str, tmp_path: Path) -> None:
@@ -88,7 +90,6 @@ def test_null_nothing_and_zero_differ(lab: Lab, table: str, tmp_path: Path) -> N
 
 
 def test_sums_beyond_64_bits_and_38_digits_are_exact(lab: Lab, table: str, tmp_path: Path) -> None:
-    lab.not_in("mssql", "its sums have 38 digits")
     big = "number(38)" if lab.database == "oracle" else "decimal(38,0)"
     wide = "'" + "9" * 15 + "'" if lab.kind == "sqlite" else "9" * (30 if lab.database == "oracle" else 38)
     lab.execute(f"create table {table} (id {lab.declared('bigint')}, w {big})")

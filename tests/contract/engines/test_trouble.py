@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from include.etl.engines import engine_class, mysql, postgres
+from include.etl.engines import engine_class, mssql, mssql_calls, mysql, oracle, postgres
 from include.etl.engines.base import Engine, Limits, Query, Session
 from include.etl.errors import TransientError
 from tests.contract.engines.lab import CONN_ID, LABEL, Lab
@@ -99,24 +99,27 @@ SCENES: list[Scene] = [
 
 def test_a_network_that_falls_silent_is_given_up_in_time(server_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is cut and every byte is acknowledged, so that only a clock of the client's own can tell."""
-    for other in ("mssql", "oracle"):
-        server_lab.not_in(other, "not asked yet")
-    for module in (postgres, mysql):
+    for module in (postgres, mysql, mssql, mssql_calls, oracle):
         monkeypatch.setattr(module, "GRACE_S", SILENT_GRACE_S)
     lab, server = server_lab, server_lab.server
     assert server is not None
     lab.execute("drop table if exists wide")
-    lab.execute(f"create table wide as select i as a, {lab.text('1000')} as b from {lab.series(60_000)}")
+    rows = f"select i as a, {lab.text('1000')} as b"
+    into = f"{rows} into wide" if lab.database == "mssql" else f"create table wide as {rows}"
+    lab.execute(f"{into} from {lab.series(60_000)}")
     threads = set(threading.enumerate())
     with silent_network(server.host, server.port, len(SCENES) + 1) as network, ThreadPoolExecutor(8) as pool:
         engines = [behind(network, line, lab, monkeypatch) for line in range(len(SCENES) + 1)]
         ends = [pool.submit(lasting, scene, engines[n], network, n) for n, scene in enumerate(SCENES)]
         closed = pool.submit(lasting, during(lambda session: None), engines[-1], network, len(SCENES))
         outcomes = [end.result() for end in ends]
-        assert [type(error) for error, _ in outcomes] == [TransientError] * len(SCENES)
+        if lab.kind != "mssql-pymssql":  # FreeTDS ends the wait for a slow server and a silent one alike
+            assert [type(error) for error, _ in outcomes] == [TransientError] * len(SCENES)
         limit = SILENT.statement_timeout_s + 2 * SILENT_GRACE_S + 4  # a busy machine; without a clock it is 25 s
         assert [seconds for _, seconds in (*outcomes, closed.result()) if seconds > limit] == []
         assert closed.result()[0] is None, "what was read in full is not lost because the goodbye is"
+        if lab.database in ("mssql", "oracle"):
+            return  # a call that does not end is left behind with its thread
         wait_until(lambda: set(threading.enumerate()) - set(pool._threads) <= threads)
 
 

@@ -37,6 +37,7 @@ CODES = {
     "nclob": oracledb.DB_TYPE_NCLOB,
     "long": oracledb.DB_TYPE_LONG,
     "raw": oracledb.DB_TYPE_RAW,
+    "long raw": oracledb.DB_TYPE_LONG_RAW,
     "blob": oracledb.DB_TYPE_BLOB,
     "date": oracledb.DB_TYPE_DATE,
     "timestamp": oracledb.DB_TYPE_TIMESTAMP,
@@ -45,6 +46,7 @@ CODES = {
     "interval day to second": oracledb.DB_TYPE_INTERVAL_DS,
     "interval year to month": oracledb.DB_TYPE_INTERVAL_YM,
     "rowid": oracledb.DB_TYPE_ROWID,
+    "urowid": oracledb.DB_TYPE_UROWID,
     "json": oracledb.DB_TYPE_JSON,
     "xmltype": oracledb.DB_TYPE_XMLTYPE,
 }

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pyarrow as pa
 
 from include.etl.config import INCLUDE
-from tests.contract.engines.test_types import CASES, UNFIT
+from include.etl.engines import mssql_types, mysql_types, oracle_types, postgres_types
+from tests.contract.engines.test_types import APART, CASES, UNFIT
+from tests.contract.engines.test_types_described import CODES
 
 DOC = (INCLUDE.parent / "docs" / "types.md").read_text(encoding="utf-8")
 SECTIONS = {
@@ -15,6 +19,17 @@ SECTIONS = {
     "oracle": "## Oracle",
     "sqlite": "## SQLite",
 }
+POSTGRES_NAMES = {
+    16: "boolean", 17: "bytea", 20: "bigint", 21: "smallint", 23: "integer", 26: "oid", 700: "real",
+    701: "double precision", 1082: "date", 1083: "time", 1114: "timestamp", 1184: "timestamptz",
+}  # fmt: skip
+MYSQL_NAMES = {
+    mysql_types.TINY: "tinyint", mysql_types.SHORT: "smallint", mysql_types.INT24: "mediumint",
+    mysql_types.LONG: "int", mysql_types.LONGLONG: "bigint", mysql_types.YEAR: "year", mysql_types.FLOAT: "float",
+    mysql_types.DOUBLE: "double", mysql_types.DATE: "date", mysql_types.NEWDATE: "date",
+    mysql_types.DATETIME: "datetime", mysql_types.TIMESTAMP: "timestamp", mysql_types.BIT: "bit",
+    mysql_types.GEOMETRY: "point", mysql_types.VECTOR: "vector",
+}  # fmt: skip
 
 
 def section(kind: str) -> str:
@@ -24,8 +39,22 @@ def section(kind: str) -> str:
 def test_every_proven_type_is_documented_and_no_other() -> None:
     for kind in SECTIONS:
         proven = {f"| `{declared or '(none)'}` | `{arrow}` |" for declared, _, arrow, _ in CASES[kind]}
+        proven |= {f"| `{declared}` | `{arrow}` |" for declared, arrow in APART.get(kind, [])}
         written = {line for line in section(kind).splitlines() if line.startswith("| `")}
         assert written == proven
+
+
+def test_every_type_that_an_engine_knows_is_documented() -> None:
+    oracle = {code: name for name, code in CODES.items()}
+    known = {
+        "postgres": [POSTGRES_NAMES[oid] for oid in postgres_types.TYPES],
+        "mysql": [MYSQL_NAMES[code] for code in (*mysql_types.INTEGERS, *mysql_types.TYPES)],
+        "mssql-pymssql": [*mssql_types.TYPES, *mssql_types.TEXT, "decimal", "datetime2", "time"],
+        "oracle": [oracle[code] for code in (*oracle_types.TYPES, *oracle_types.AS_TEXT, *oracle_types.TIMESTAMPS)],
+    }
+    for kind, names in known.items():
+        bare = re.sub(r"\(\d+(,\d+)?\)", "", section(kind))
+        assert not [name for name in names if f"`{name}`" not in bare and f"`{name} " not in bare]
 
 
 def test_every_refusal_is_documented() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from decimal import Decimal, localcontext
+
+import duckdb
 import pyarrow as pa
 import pytest
 import sqlglot
 from sqlglot import exp
 
 from include.etl.completeness.checksums import FORMS, Kind, over
-from include.etl.completeness.totals import ColumnTotals, Totals, differences
+from include.etl.completeness.totals import ColumnTotals, Totals, _parsed, differences, of_relation
 from include.etl.engines.base import Query
 
 TYPES: dict[Kind, pa.DataType] = {
@@ -39,6 +42,36 @@ def test_tsql_keeps_with_and_options_outside_and_oracle_asks_for_utc() -> None:
     assert made.endswith("option (recompile)")
     zoned = over(Query("select t from v"), "oracle", {"t": pa.timestamp("us", "UTC")}).sql
     assert 'sys_extract_utc("t")' in zoned
+
+
+@pytest.mark.parametrize(
+    ("type_", "values"),
+    [
+        (pa.decimal128(19, 4), ["922337203685477.5808", "-0.0001", None]),
+        (pa.decimal128(38, 0), ["9" * 38] * 12 + ["-1", None]),
+        (pa.decimal128(38, 38), ["-0." + "9" * 38, "-0." + "0" * 37 + "1", "0.5"]),
+        (pa.decimal128(38, 10), ["-" + "9" * 28 + "." + "1" * 10, "123.4"]),
+        (pa.decimal128(38, 10), [None]),
+        (pa.decimal128(38, 10), []),
+    ],
+    ids=lambda given: str(given)[:40],
+)
+def test_tsql_sums_decimals_exactly(type_: pa.DataType, values: list[str | None]) -> None:
+    """Its SQL, put into DuckDB's by a grammar that is not ours."""
+    rows = pa.table({"fee": pa.array([value and Decimal(value) for value in values], type_)})
+    fields = {"fee": type_}
+    sql = sqlglot.transpile(over(Query("select fee from held"), "tsql", fields).sql, read="tsql", write="duckdb")[0]
+    with duckdb.connect() as connection:
+        connection.register("held", rows)
+        found = _parsed(connection.execute(sql).fetchall()[0], fields)
+        assert found == of_relation(connection, "held", fields)
+    with localcontext(prec=200):
+        wanted = sum((Decimal(value) for value in values if value), Decimal(0))
+        assert Decimal(found.columns["fee"].sum) == wanted
+
+
+def test_tsql_casts_before_it_sums_and_so_keeps_the_decimals_of_money() -> None:
+    assert "sum(cast([fee] as decimal(38, 4)))" in over(Query("select 1"), "tsql", {"fee": pa.decimal128(19, 4)}).sql
 
 
 def test_totals_add_up_and_show_no_sum() -> None:

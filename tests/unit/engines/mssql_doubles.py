@@ -15,7 +15,9 @@ Answer = Callable[[], None]
 
 
 class FakeServer:
-    """One table's answers; `fail` raises or waits when SQL that contains its key is sent, or on the nth fetch."""
+    """One table's answers; where it does not describe them, the client has `told` them.
+
+    `fail` raises or waits when SQL that contains its key is sent, or on the nth fetch."""
 
     def __init__(self, described: Sequence[Described], rows: Sequence[pa.RecordBatch | tuple[Any, ...]]) -> None:
         self.described = described
@@ -23,7 +25,7 @@ class FakeServer:
         self.sent: list[str] = []
         self.fail: dict[str, Answer] = {}
         self.on_fetch: Answer = lambda: None
-        self.snapshot = (1, 0)
+        self.isolation: list[tuple[int, int]] = [(1, 0)]
         self.answers: dict[str, list[tuple[Any, ...]]] = {}
         self.open_transactions = 1
         self.released = threading.Event()
@@ -31,6 +33,8 @@ class FakeServer:
         self.names: list[str] | None = None
         self.arguments: dict[str, Any] = {}
         self.counts: list[int] = []
+        self.describes = True
+        self.told: list[tuple[str, int, int, int]] = []
 
     def connect(self, *arguments: Any, **options: Any) -> FakeConnection:
         self.arguments = {"string": arguments[0] if arguments else "", **options}
@@ -65,6 +69,8 @@ class FakeCursor:
         self.description: list[tuple[Any, ...]] | None = None
         self.hstmt = self
         self.small: list[tuple[Any, ...]] = []
+        self._column_sql_types: list[int] | None = None
+        self.later: list[tuple[Any, ...]] | None = None
 
     def execute(self, sql: str) -> FakeCursor:
         self.server.sent.append(sql)
@@ -72,11 +78,16 @@ class FakeCursor:
             if key in sql:
                 answer()
         if "sp_describe" in sql:
-            self.description = [(name,) for name in DESCRIPTION]
+            self.description, self.later = None, [(name,) for name in DESCRIPTION]  # a count of rows comes first
             described = enumerate(self.server.described, 1)
-            self.small = [(False, i, *column, None) for i, column in described]
+            self.small = [(False, i, *column, None) for i, column in described] if self.server.describes else []
+        elif "top 0" in sql:
+            self.description = [
+                (name, code, None, size, size, digits, None) for name, code, size, digits in self.server.told
+            ]
+            self._column_sql_types = [column[1] for column in self.server.told]
         elif "snapshot_isolation_state" in sql:
-            self.small = [self.server.snapshot]
+            self.small = self.server.isolation
         elif "@@trancount" in sql:
             self.small = [(self.server.open_transactions,)]
         elif answered := [rows for key, rows in self.server.answers.items() if key in sql]:
@@ -86,6 +97,10 @@ class FakeCursor:
                 (name,) for name in self.server.names or [column[0] for column in self.server.described]
             ]
         return self
+
+    def nextset(self) -> bool:
+        self.description, self.later = self.later, None
+        return self.description is not None
 
     def fetchall(self) -> list[tuple[Any, ...]]:
         return self.small

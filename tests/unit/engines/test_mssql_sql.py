@@ -82,6 +82,10 @@ def test_a_backslash_does_not_continue_the_line_and_no_zero_byte_is_sent() -> No
             " as _q",
         ),
         ("select a from t option (maxdop 1)", "select X from (\nselect a from t\n) as _q option (maxdop 1)"),
+        ("select a from t where a = 'option'", "select X from (\nselect a from t where a = 'option'\n) as _q"),
+        ("select [option] from t", "select X from (\nselect [option] from t\n) as _q"),
+        ('select "option" from t', 'select X from (\nselect "option" from t\n) as _q'),
+        ("select N'option' as a from t", "select X from (\nselect N'option' as a from t\n) as _q"),
         (
             "select 'order by' as a from t -- order by",
             "select X from (\nselect 'order by' as a from t -- order by\n) as _q",

@@ -63,7 +63,9 @@ TYPES = [
 ]
 
 
-def row(declared: str | None, width: int = 8, precision: int = 0, scale: int = 0, **more: Any) -> dict[str, Any]:
+def row(
+    declared: str | None, width: int = 8, precision: int | None = 0, scale: int | None = 0, **more: Any
+) -> dict[str, Any]:
     """A row of sp_describe_first_result_set, as far as it is read."""
     return {
         "is_hidden": False,
@@ -137,17 +139,34 @@ def test_what_mssql_python_gives_is_fitted_to_the_description() -> None:
     assert batch["name"][0].as_py() == ""
 
 
+def test_a_decimal_of_another_scale_is_cast_or_refused_and_never_rounded() -> None:
+    amount = pa.array([Decimal("1.5000"), None], pa.decimal128(19, 4))
+    batch = from_arrow(pa.RecordBatch.from_pydict({**CAME, "amount": amount}), SCHEMA, ENGINE)
+    assert batch["amount"].to_pylist() == [Decimal("1.50"), None]
+    amount = pa.array([Decimal("1.5001"), None], pa.decimal128(19, 4))
+    with pytest.raises(DataError, match="'amount' holds a value that does not fit"):
+        from_arrow(pa.RecordBatch.from_pydict({**CAME, "amount": amount}), SCHEMA, ENGINE)
+
+
+@pytest.mark.parametrize("precision", [None, 0, 39])
+def test_a_decimal_whose_digits_are_not_told_is_refused(precision: int | None) -> None:
+    column = described(row("numeric", max_length=None, precision=precision, scale=None), ENGINE)
+    assert column.width == -1
+    with pytest.raises(ConfigurationError, match=r"'a b\]' is a numeric of (0|39) digits .*allowed: 1 to 38; cast"):
+        arrow_type(column, ENGINE)
+
+
 @pytest.mark.parametrize(
     "other",
     [
         {"id": pa.array(["1", None])},
         {"id": pa.array([1.0, None])},
-        {"amount": pa.array([Decimal("1.5000"), None], pa.decimal128(19, 4))},
+        {"amount": pa.array([1.5, None])},
         {"name": pa.array([b"x", None])},
         {"raw": pa.array(["x", None])},
         {"other": pa.array([1, 2])},
     ],
-    ids=["text for number", "float for number", "other scale", "bytes for text", "text for bytes", "one more"],
+    ids=["text for number", "float for number", "float for decimal", "bytes for text", "text for bytes", "one more"],
 )
 def test_another_result_than_the_described_one_is_refused(other: dict[str, pa.Array]) -> None:
     with pytest.raises(DataError, match="a result with other columns or types"):

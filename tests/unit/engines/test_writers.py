@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pymssql
 import pytest
 import sqlglot
 
@@ -93,7 +94,7 @@ def test_sql_server_names_the_session_and_takes_its_age(sql_server: FakeServer) 
     assert (session_61.since, session_61.begun_earlier) == (UTC_NOW - HOUR, False)
     assert ("distributed" in orphan.session, orphan.begun_earlier) == (True, True)
     marked = f"set context_info {mssql_writers.MARK}"
-    assert marked in sql_server.sent[0], "by which other sessions of this system know this one"
+    assert marked in sql_server.sent[2], "by which other sessions of this system know this one"
     assert mssql_writers.MARK in mssql_writers.TRANSACTIONS
 
 
@@ -106,6 +107,25 @@ def test_sql_server_says_why_it_cannot_tell(sql_server: FakeServer, answer: tupl
         found = session.writers()
     assert (found.now, list(found.in_flight)) == (UTC_NOW, [])
     assert why in found.unseen
+
+
+@pytest.mark.parametrize(
+    ("missing", "why"),
+    [
+        ("dm_tran_active_transactions", "does not list its transactions"),
+        ("has_perms_by_name", "this engine cannot see them"),
+    ],
+)
+def test_a_server_without_the_views_or_functions_says_so(sql_server: FakeServer, missing: str, why: str) -> None:
+    def fail() -> None:
+        raise pymssql.ProgrammingError(208, b"Invalid object name.")
+
+    sql_server.fail[missing] = fail
+    with MsSqlEngine("clinic").session() as session:
+        found = session.writers()
+    assert why in found.unseen
+    assert found.now == UTC_NOW or abs(datetime.now(UTC) - found.now) < timedelta(minutes=1)
+    assert found.usual_lag == timedelta(minutes=10)
 
 
 @pytest.fixture

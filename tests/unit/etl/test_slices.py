@@ -8,13 +8,17 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
+import pyarrow as pa
 import pytest
+import sqlglot
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlglot import exp
 
 from include.etl import slices
 from include.etl.engines import engine_class
-from include.etl.engines.base import Query, Statistics, Step
+from include.etl.engines.base import Query, Session, Statistics, Step, Stream
+from include.etl.sql_guard import only_select
 from tests.servers import DatabaseServer
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -118,6 +122,41 @@ def test_a_window_is_cut_by_its_own_rows() -> None:
 )
 def test_no_ground_to_cut_on_gives_one_slice(statistics: Statistics) -> None:
     assert slices.cut("k", statistics, 10) == [slices.Bounds()]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select k from t order by k",
+        "with x as (select k from t) select k from x order by k option (recompile)",
+        "select k from t where kind = 'option' option (maxdop 1)",
+        "select [option] as k from t",
+    ],
+)
+def test_sql_server_takes_slices_of_with_order_and_option(sql: str) -> None:
+    """None of these may stand inside of parentheses, an ORDER BY only beside TOP or OFFSET."""
+    asked: list[str] = []
+
+    class Asked(Session):
+        def schema(self, query: Query) -> pa.Schema:
+            raise NotImplementedError
+
+        def stream(self, query: Query) -> Stream:
+            asked.append(query.sql)
+            return Stream(pa.schema([]), iter([pa.RecordBatch.from_pydict({"n": [1]})]))
+
+    first, *_ = cuts = slices.cut("k", Statistics(300, even(["a", "m", "z"])), 100)
+    assert slices.ascending(Asked(), Query(sql), cuts, "tsql")
+    assert asked
+    for made in (slices.within(Query(sql), first, "tsql").sql, *asked):
+        only_select(made, "tsql", "here")
+        parsed = sqlglot.parse_one(made, dialect="tsql")
+        assert [found.parent for found in parsed.find_all(exp.With)] in ([], [parsed])
+        assert bool(parsed.args.get("options")) == ("option (" in sql)
+        for inner in parsed.find_all(exp.Subquery):
+            assert not inner.this.args.get("options")
+            assert not inner.this.args.get("order") or inner.this.args.get("offset")
+        assert parsed.args["where"].find(exp.Placeholder)
 
 
 CREATE = "CREATE TABLE cut (id BIGINT PRIMARY KEY, name VARCHAR(40), made TIMESTAMP)"

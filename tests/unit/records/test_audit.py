@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import pwd
 import shutil
 import stat
 import tempfile
@@ -46,6 +47,15 @@ def test_a_line_says_who_what_when_and_why(tmp_path: Path) -> None:
     checked = audit_check.check(storage)
     assert (checked.lines, checked.problems, checked.repairs) == (5, [], [])
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_the_environment_does_not_say_who_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("USER", "LOGNAME", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "somebody else")
+    monkeypatch.setenv("SUDO_USER", "nurse")
+    audit.record(Storage(tmp_path), "test", "visits")
+    (line,) = lines(Storage(tmp_path))
+    assert (line["who"], line["sudo_user"]) == (pwd.getpwuid(os.getuid()).pw_name, "nurse")
 
 
 def _work(root: str) -> None:
@@ -134,8 +144,41 @@ def test_a_missing_head_is_told_for_ever(tmp_path: Path) -> None:
     assert [problem.file for problem in audit_check.check(storage).problems] == [audit.HEAD]
     audit.record(storage, "test", "later")
     checked = audit_check.check(storage)
-    assert checked.problems == []
-    assert "head.json was missing" in checked.repairs[0]["reason"]
+    (problem,) = checked.problems
+    assert "head.json was missing" in problem.what
+    assert problem.what == checked.repairs[0]["reason"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"number": 1}', b"\xff"])
+def test_a_damaged_head_stops_no_run_but_is_a_problem(tmp_path: Path, content: bytes) -> None:
+    storage = Storage(tmp_path)
+    fill(storage, 2)
+    (tmp_path / "audit" / audit.HEAD).write_bytes(content)
+    assert audit.head_of(storage) is None
+    assert audit_check.check(storage).problems
+    audit.record(storage, "test", "later")
+    assert [line["number"] for line in lines(storage)] == [1, 2, 3, 4]
+    assert "damaged" in audit_check.check(storage).problems[0].what
+
+
+def test_a_line_separator_within_a_line_ends_none(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    audit.record(storage, "test", "visits", "one\u2028two")
+    (tmp_path / "audit" / audit.HEAD).unlink()
+    audit.record(storage, "test", "later")
+    assert [line["number"] for line in lines(storage)] == [1, 2, 3]
+
+
+def test_an_audit_that_is_gone_is_told_where_something_was_published(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    assert audit_check.check(storage).problems == []
+    (tmp_path / "processed" / "visits" / "_manifests").mkdir(parents=True)
+    (tmp_path / "processed" / "visits" / "_manifests" / "full.json").write_text("{}")
+    (problem,) = audit_check.check(storage).problems
+    assert "there is no line" in problem.what
+    audit.record(storage, "test", "later")
+    (problem,) = audit_check.check(storage).problems
+    assert (problem.line, "the audit was empty" in problem.what) == (1, True)
 
 
 def test_a_chain_written_anew_does_not_agree_with_a_backup(tmp_path: Path) -> None:
@@ -155,6 +198,9 @@ def test_a_chain_written_anew_does_not_agree_with_a_backup(tmp_path: Path) -> No
 def untouched() -> Any:
     with tempfile.TemporaryDirectory() as folder:
         fill(Storage(Path(folder)), 6)
+        kept = Path(folder) / "runs" / "visits" / "a-run" / audit_check.KEPT
+        kept.parent.mkdir(parents=True)
+        kept.write_text(json.dumps(audit.head_of(Storage(Path(folder)))))
         yield Path(folder)
 
 
@@ -183,18 +229,36 @@ def _tampered(before: bytes, kind: str, place: int, other: int, byte: int, share
 
 
 @settings(max_examples=300)
-@given(change=tampering())
-def test_any_single_tampering_is_found(untouched: Path, change: tuple[str, Any]) -> None:
+@given(change=tampering(), head=st.sampled_from(["kept", "gone", "earlier"]), later=st.booleans())
+def test_any_single_tampering_is_found(untouched: Path, change: tuple[str, Any], head: str, later: bool) -> None:
+    """In the file; or with head.json removed or put back to an earlier line as well; also after a further line."""
     kind, (place, *rest) = change
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(untouched / "audit", Path(folder) / "audit")
-        (path,) = audit.months(Path(folder) / "audit")
-        after = _tampered(path.read_bytes(), kind, place, *rest)
-        if after == path.read_bytes():
-            return
+        shutil.copytree(untouched, folder, dirs_exist_ok=True)
+        storage = Storage(Path(folder))
+        (path,) = audit.months(storage.root / "audit")
+        before = path.read_bytes()
+        after = _tampered(before, kind, place, *rest)
         path.write_bytes(after)
-        problems = audit_check.check(Storage(Path(folder))).problems
+        _tamper_with_head(path, before, head, place)
+        if later:
+            audit.record(storage, "test", "later")
+        if head == "kept" and path.read_bytes().startswith(before):  # not changed, or what was cut is completed
+            assert kind == "append" or audit_check.check(storage).problems == []
+            return
+        problems = audit_check.check(storage).problems
         assert problems
         if kind == "remove" and place < 5:
             assert problems[0].line == place + 1
             assert f"number {place + 1} up to {place + 1} are missing" in problems[0].what
+
+
+def _tamper_with_head(path: Path, before: bytes, head: str, place: int) -> None:
+    if head == "gone":
+        (path.parent / audit.HEAD).unlink()
+    elif head == "earlier":
+        place = min(place, 4)
+        found = before.splitlines(keepends=True)[: place + 1]
+        line, start = json.loads(found[-1]), sum(map(len, found[:-1]))
+        content = {"file": path.name, "start": start, "number": place + 1, "hash": line["hash"]}
+        (path.parent / audit.HEAD).write_text(json.dumps(content | {"line": found[-1][:-1].decode()}))

@@ -84,8 +84,9 @@ def test_it_asks_before_it_changes_and_refuses_without_a_terminal(
     assert "--yes" in write_help._all_help(name)
     done = typed(environment, name, *CHANGES[name], "--json")
     assert done.returncode == cli.WRONG, done.stderr
-    assert "--yes: not given, and there is no terminal to ask on; nothing was changed" in done.stderr
-    assert done.stdout == ""
+    told = "--yes: not given, and there is no terminal to ask on; nothing was changed"
+    assert told in done.stderr
+    assert json.loads(done.stdout) == {"error": told, "exit_status": cli.WRONG}
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.glob("data/audit/*"))
 
@@ -112,6 +113,22 @@ def test_errors_become_an_exit_status_and_one_line(
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.splitlines() == ["a log line", "interrupted" if status == 130 else "x"]
+
+
+def test_an_unexpected_error_shows_its_kind_and_place_and_no_value(capsys: pytest.CaptureFixture[str]) -> None:
+    def work(_: object) -> int:
+        raise ValueError("postgresql://airflow:geheim@db/airflow: Ann Tan")
+
+    parser = cli.parser("x")
+    cli.add_json(parser)
+    assert cli.run(work, parser.parse_args(["--json"])) == cli.FAILED
+    printed = capsys.readouterr()
+    assert "geheim" not in printed.out + printed.err
+    assert "Ann Tan" not in printed.out + printed.err
+    assert "Traceback" not in printed.err
+    found = json.loads(printed.out)
+    assert found == {"error": printed.err.strip(), "exit_status": cli.FAILED}
+    assert re.search(r"unexpected ValueError \(test_command_line\.py, line \d+, in work\)", found["error"])
 
 
 @pytest.mark.parametrize(("answer", "agreed"), [("y", True), ("YES", True), ("", False), ("n", False), ("yess", False)])
