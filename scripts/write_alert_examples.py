@@ -98,6 +98,25 @@ def examples() -> dict[str, Alert]:
             run_id="",
             links={"DAG": "http://localhost:8080/dags/polyclinic_visits"},
         ),
+        "maintenance": Alert(
+            "maintenance",
+            AT,
+            (
+                Finding(
+                    conditions=("findings",),
+                    severity="warning",
+                    what="1 things are not in order",
+                    details=(
+                        "polyclinic_visits: 12 rows were set aside 40 days ago, and are still there",
+                    ),
+                    since=AT,
+                    to_do="See docs/maintenance.md.",
+                ),
+            ),
+            dag_id="maintenance",
+            run_id=RUN,
+            links={"Run": f"http://localhost:8080/dags/maintenance/runs/{RUN.replace(':', '%3A').replace('+', '%2B')}"},
+        ),
         "warnings": _alert(
             Finding(
                 conditions=("row_count_deviation",),

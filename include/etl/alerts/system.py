@@ -63,8 +63,8 @@ def tell_of(context: Mapping[str, Any], what: str, details: Sequence[str], to_do
     from include.etl.alerts.base import Finding
 
     if details:
-        finding = Finding(("findings",), "warning", f"{len(details)} {what}", tuple(details), to_do=to_do)
-        _tell(context, datetime.now(UTC), finding)
+        at = datetime.now(UTC)
+        _tell(context, at, Finding(("findings",), "warning", f"{len(details)} {what}", tuple(details), at, to_do))
 
 
 def check_backup(now: datetime) -> str:
