@@ -106,9 +106,7 @@ def examples() -> dict[str, Alert]:
                     conditions=("findings",),
                     severity="warning",
                     what="1 things are not in order",
-                    details=(
-                        "polyclinic_visits: 12 rows were set aside 40 days ago, and are still there",
-                    ),
+                    details=("polyclinic_visits: 12 rows were set aside 40 days ago, and are still there",),
                     since=AT,
                     to_do="See docs/maintenance.md.",
                 ),

@@ -38,7 +38,7 @@ def test_somebody_is_told_of_each_that_fails() -> None:
     tasks = [*dags("maintenance")["maintenance"].tasks, *dags("freshness")["freshness"].tasks]
     recovery = dags("recovery")
     tasks += [recovery["recovery"].get_task("report"), recovery["recovery_drill"].get_task("drill")]
-    assert len(tasks) == 9
+    assert len(tasks) == 10
     for task in tasks:
         assert task.on_failure_callback in (system.task_failed, [system.task_failed]), task.task_id
         assert task.on_success_callback in (system.task_succeeded, [system.task_succeeded]), task.task_id
