@@ -38,15 +38,22 @@ def slack_body(alert: Alert) -> dict[str, Any]:
     """The JSON that Slack is sent."""
     blocks: list[dict[str, Any]] = [{"type": "header", "text": {"type": "plain_text", "text": title(alert)[:150]}}]
     for heading, lines in paragraphs(alert):
-        blocks.append(_section("\n".join([f"*{_escaped(heading)}*", *map(_escaped, lines)])))
-    blocks.append(_section("\n".join(f"{name}: {_escaped(value)}" for name, value in facts(alert))))
+        blocks += _sections([f"*{_escaped(heading)}*", *map(_escaped, lines)])
+    blocks += _sections([f"{name}: {_escaped(value)}" for name, value in facts(alert)])
     if alert.links:
-        blocks.append(_section("   ".join(f"<{url}|{name}>" for name, url in alert.links.items())))
+        blocks += _sections(["   ".join(f"<{url}|{name}>" for name, url in alert.links.items())])
     return {"text": _escaped(title(alert)), "blocks": blocks}
 
 
-def _section(markdown: str) -> dict[str, Any]:
-    return {"type": "section", "text": {"type": "mrkdwn", "text": markdown[:LONGEST]}}
+def _sections(lines: list[str]) -> list[dict[str, Any]]:
+    """As many blocks as the lines need, so that the last ones, which say what to do, are not cut off."""
+    texts: list[str] = []
+    for line in lines:
+        if texts and len(texts[-1]) + len(line) < LONGEST:
+            texts[-1] += f"\n{line}"
+        else:
+            texts.append(line[:LONGEST])
+    return [{"type": "section", "text": {"type": "mrkdwn", "text": text}} for text in texts]
 
 
 def _escaped(text: str) -> str:
