@@ -235,6 +235,31 @@ def test_what_went_is_told_though_deleting_was_stopped(published: Project, monke
     assert not any(path.startswith("runs") for path in last["paths"])
 
 
+def test_what_nobody_clears_away_is_told(published: Project) -> None:
+    storage = storage_of(published)
+    for name in (".drill", "backups/.making", "damaged/visits", "processed/gone/_manifests", "reports/_recovery/x"):
+        (storage.root / name).mkdir(parents=True)
+    assert {one.path for one in removal.due(storage, Policy(), datetime.now(UTC)).findings} == {"processed/gone"}
+    age_files(published)
+    found = removal.due(storage, Policy(), datetime.now(UTC))
+    assert {one.path for one in found.findings} == {".drill", "backups/.making", "damaged/visits", "processed/gone"}
+    assert not [entry for entry in found.entries if entry.source == "_recovery"]
+
+
+def test_a_run_that_waits_between_two_tasks_keeps_its_folders(published: Project) -> None:
+    storage = storage_of(published)
+    one, *others = sorted((storage.root / "runs" / "visits").glob("[!.]*"))
+    content = json.loads((one / "summary.json").read_text())
+    (one / "summary.json").write_text(json.dumps(content | {"status": "running"}))
+    age(published)
+    found = {entry.path for entry in removal.due(storage, Policy(), datetime.now(UTC)).entries}
+    assert f"raw/visits/{others[0].name}" in found
+    assert not [path for path in found if path.endswith(one.name)]
+    (published.folder / "sources" / "visits.yaml").unlink()
+    found = {entry.path for entry in removal.due(storage, Policy(), datetime.now(UTC)).entries}
+    assert f"raw/visits/{one.name}" in found, "no run of it comes that could end it"
+
+
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_nothing_needed_is_ever_listed(published: Project, data: st.DataObject) -> None:

@@ -63,7 +63,7 @@ class Look:
 
 def known_sources(storage: Storage) -> list[str]:
     """All that are configured or have a folder."""
-    folders = {path.name for area in BY_SOURCE for path in (storage.root / area).glob("[!.]*") if path.is_dir()}
+    folders = {path.name for area in BY_SOURCE for path in (storage.root / area).glob("[!._]*") if path.is_dir()}
     return sorted(folders | {source.source for source in load_sources()})
 
 
@@ -104,6 +104,27 @@ def shared(look: Look) -> list[Entry]:
     return [entry for kind, path in paths if (entry := _entry(look, kind, "", path, "older than keep"))]
 
 
+def left_over(look: Look) -> Iterator[Finding]:
+    """What was left by a process that was killed, or set aside, or by a source that is configured no more."""
+    root, configured = look.storage.root, {one.source for one in load_sources()}
+    places = {
+        ".drill": "left by a drill that was killed; delete it",
+        "backups/.making": "left by a backup that was killed; the next one uses it",
+        "damaged/*": "set aside as damaged; delete it once nobody needs it",
+    }
+    for pattern, what in places.items():
+        for path in sorted(root.glob(pattern)):
+            if look.now - _changed(path) > look.policy.longest_run:
+                yield Finding(source="", path=look.storage.relative(path), what=what)
+    for path in sorted(root.glob(f"processed/*/{FOLDER}")):
+        if path.parent.name not in configured:
+            where, what = (
+                look.storage.relative(path.parent),
+                "its source is configured no more; nothing of it is deleted",
+            )
+            yield Finding(source=path.parent.name, path=where, what=what)
+
+
 def _runs_folders(look: Look, source: str, manifests: list[Manifest], undecided: set[str]) -> Iterator[Entry]:
     named = {Path(str(one.validation.get(key))).parent.name for one in manifests for key in ("result", "report")}
     for kind in ("raw", "interim", "reports", "quarantine", "runs"):
@@ -113,9 +134,17 @@ def _runs_folders(look: Look, source: str, manifests: list[Manifest], undecided:
             needed = (kind == "reports" and key in named) or (
                 kind == "quarantine" and (key in undecided or not _published(look, source, key))
             )
-            if path.is_dir() and not needed and not at_work(look.storage, source, key):
+            busy = at_work(look.storage, source, key) or _waits(look, source, key)
+            if path.is_dir() and not needed and not busy:
                 entry = _entry(look, area, source, path, "older than keep")
                 yield from [entry] if entry else []
+
+
+def _waits(look: Look, source: str, key: str) -> bool:
+    """Whether the run is between two tasks, for however long: the next one needs what the one before has made."""
+    path = look.storage.root / "runs" / source / key / "summary.json"
+    configured = any(one.source == source for one in load_sources())
+    return configured and path.exists() and read_json(path)["status"] == "running"
 
 
 def at_work(storage: Storage, source: str, key: str) -> bool:

@@ -13,7 +13,16 @@ from include.etl.errors import ConfigurationError, ExtractionError, StorageError
 from include.etl.handover import Handover
 from include.etl.lock import locked
 from include.etl.maintenance import backups
-from include.etl.maintenance.due import Entry, Finding, Look, known_sources, of_source, refuse_unknown_hold, shared
+from include.etl.maintenance.due import (
+    Entry,
+    Finding,
+    Look,
+    known_sources,
+    left_over,
+    of_source,
+    refuse_unknown_hold,
+    shared,
+)
 from include.etl.maintenance.policy import Policy, load_policy
 from include.etl.publication import journal
 from include.etl.records import audit, manifest
@@ -64,7 +73,7 @@ def due(storage: Storage, policy: Policy, now: datetime) -> Listed:
     """What is due now. Changes nothing."""
     look = Look(storage, policy, now)
     refuse_unknown_hold(look)
-    entries, findings, busy = [*shared(look), *backups.due(storage, policy, now)], [], []
+    entries, findings, busy = [*shared(look), *backups.due(storage, policy, now)], [*left_over(look)], list[str]()
     for source in known_sources(storage):
         try:
             with _alone(storage, source):
