@@ -18,6 +18,8 @@ from include.etl.engines.base import Writers
 from include.etl.errors import WriterTooOld
 from include.etl.phases import plan as planning
 from include.etl.phases.plan import Parameters
+from include.etl.records import audit_check
+from include.etl.storage import Storage
 from tests.integration.conftest import VISITS, Project
 from tests.servers import DatabaseServer
 
@@ -62,6 +64,8 @@ def test_what_is_behind_an_open_transaction_waits_for_it(project: Project, write
     assert (second.published, second.manifest, second.paths) == (None, {}, [])
     assert (project.variables, project.files()) == (checkpoint, files)
     assert summary(project)["status"] == "nothing to read yet"
+    *_, told = audit_check.entries(Storage(project.folder / "data"))
+    assert (told["action"], told["run_id"], told["slices"]) == ("extraction started", second.plan.run_id, 0)
     with pytest.raises(ValueError, match=r"nothing was published.*pid="):
         second.to_arrow()
     full = project.run(mode="full")

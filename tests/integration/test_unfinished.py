@@ -11,6 +11,7 @@ import pytest
 from include.etl.lock import locked
 from include.etl.publication import journal
 from include.etl.publication.unfinished import finish_all
+from include.etl.records import audit_check
 from include.etl.storage import Storage
 from tests.integration.conftest import VISITS, Project
 
@@ -60,6 +61,8 @@ def test_a_publication_at_work_is_left_alone_and_not_waited_for(stopped: Project
         assert finish_all(storage) == []
     assert set(Counter(stopped.rows()).values()) == {2}
     assert finish_all(storage) == ["visits"]
+    *_, told = audit_check.entries(storage)
+    assert (told["action"], told["source"]) == ("publication finished", "visits")
 
 
 def test_one_that_cannot_be_finished_hides_no_other(stopped: Project) -> None:

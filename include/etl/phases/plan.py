@@ -86,6 +86,7 @@ def plan(run: Run, parameters: Parameters, trigger: Trigger, variables: checkpoi
         numbers.remember(run.storage, run.source, decided.bound)
         if not decided.slices:
             refuse_too_old(run.source, decided.bound)
+            extraction_audit.started(run, decided, trigger.kind)
             log.warning("%s: nothing can be read safely yet: %s", run.source.source, decided.bound.label)
             return decided
         cuts = survey(run.source, decided.window)

@@ -7,7 +7,7 @@ import logging
 from include.etl.errors import TransientError
 from include.etl.lock import locked
 from include.etl.publication import journal
-from include.etl.records import manifest
+from include.etl.records import audit, manifest
 from include.etl.storage import Storage
 
 log = logging.getLogger("etl.publication")
@@ -39,6 +39,7 @@ def _finish(storage: Storage, source: str) -> bool:
             if not (staging / journal.NAME).exists():
                 return False
             journal.finish(staging, folder)
+            audit.record(storage, "publication finished", source, "it was stopped in the middle")
     except TransientError as busy:
         log.info("%s: left to whoever is at work, or to the next time: %s", source, busy)
         return False

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def started(run: Run, plan: Plan, kind: str) -> None:
-    """A run is about to read; `kind` says whether by schedule, backfill or hand."""
-    window = plan.window.model_dump(mode="json")
-    line = _record(run, "started", plan.reason, plan.triggered_by, kind=kind, window=window)
+    """A run is about to read, or without slices ends here; `kind` says whether by schedule, backfill or hand."""
+    facts = {"kind": kind, "window": plan.window.model_dump(mode="json"), "slices": len(plan.slices)}
+    line = _record(run, "started", plan.reason, plan.triggered_by, **facts)
     write_json(run.records / KEPT, line)
 
 
