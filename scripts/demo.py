@@ -27,6 +27,7 @@ from include.etl.publication import standing
 from include.etl.records import manifest
 from include.etl.sources import load_sources
 from include.etl.storage import Storage
+from scripts import command_line as cli
 from scripts.airflow_api import FINISHED, AirflowApi, Json
 from scripts.demo_screen import Outcome, Screen, print_outcomes
 from scripts.local_airflow import ROOT, LocalAirflow
@@ -212,6 +213,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = {"run": run, "ui": ui, "day": day, "clean": clean}
     parser.add_argument("command", nargs="?", choices=commands, default="run")
+    cli.add_yes(parser)
     console = Console()
 
     def interrupted(*_: object) -> None:
@@ -220,8 +222,16 @@ def main() -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupted)
+    asked = parser.parse_args()
     try:
-        return commands[parser.parse_args().command](console)
+        if asked.command == "clean":
+            cli.confirm(
+                asked, f"The demo's Airflow goes, and in {Storage.from_environment().root}: {', '.join(AFTER)}."
+            )
+        return commands[asked.command](console)
+    except cli.Declined as declined:
+        console.print(str(declined))
+        return cli.FAILED
     except KeyboardInterrupt:
         return 130
     except (RuntimeError, ExtractionError, TimeoutError, subprocess.CalledProcessError) as error:

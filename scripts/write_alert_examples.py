@@ -5,6 +5,7 @@ python scripts/write_alert_examples.py
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from dataclasses import replace
@@ -169,6 +170,7 @@ def rendered() -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     FOLDER.mkdir(exist_ok=True)
     for name, content in rendered().items():
         (FOLDER / name).write_text(content, encoding="utf-8")
