@@ -45,7 +45,8 @@ def test_set_is_asked_restore_and_reset_do_as_they_are_told(stage: Stage) -> Non
     first = bound(stage)
     status, said, _ = command(stage, "list")
     assert any(line.startswith(SOURCE) and first in line for line in said.splitlines()), said
-    assert status == 0
+    assert status == 2, "another source's file cannot be read"
+    assert "broken.yaml: conn_id: missing" in said
     moving = ("set", SOURCE, "--to", EARLIER, "--reason", "late corrections")
     status, _, told = command(stage, *moving)
     assert (status, bound(stage)) == (2, first), told

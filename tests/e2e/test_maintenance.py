@@ -35,4 +35,4 @@ def test_maintenance_lists_first_and_deletes_when_told(stage: Stage) -> None:
     assert [one["paths"] for one in deleted] == [["raw/gone_source/a-run"]]
     assert deleted[0]["who"]
     assert len(backups.names(storage)) >= 2
-    assert backups.verify(storage)["problems"] == []
+    assert "broken.yaml" in [problem.split(":")[0] for problem in backups.verify(storage)["problems"]]

@@ -99,8 +99,8 @@ def test_the_rehearsal_of_a_merge_is_worth_it(rehearsal: Rehearsal) -> None:
     ("rehearsal", "work", "exit_code", "every"),
     [
         ("append", crashing.killed_at, -9, 1),
-        ("append", crashing.failing_at, 0, 5),
-        ("merge", crashing.killed_at, -9, 12),
+        ("append", crashing.failing_at, 0, 10),
+        ("merge", crashing.killed_at, -9, 24),
     ],
     indirect=["rehearsal"],
 )

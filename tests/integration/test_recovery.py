@@ -257,7 +257,7 @@ def test_what_makes_no_sense_is_refused_before_anything_changes(
     before, variables = clinic.files(), dict(clinic.variables)
     status, message = run(capsys, *arguments)
     assert status == 2
-    assert told in message
+    assert told in message["error"]
     assert (clinic.files(), clinic.variables) == (before, variables)
 
 

@@ -23,8 +23,12 @@ class Stopped(BaseException):
 def stop_in_the_middle(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """The new files are there, and the old ones are too."""
 
-    def die(path: object) -> None:
-        raise Stopped
+    remove = journal._remove
+
+    def die(path: Path) -> None:
+        if "staging" not in path.parts:
+            raise Stopped
+        remove(path)
 
     with monkeypatch.context() as patch:
         patch.setattr(journal, "_remove", die)

@@ -114,7 +114,7 @@ def _earlier_name(source: Source, storage: Storage) -> str | None:
     assert source.cursor is not None
     mine = ([published_name(source, column) for column in source.primary_key], source.output.partition_by)
     cursor = published_name(source, source.cursor.column)
-    for folder in sorted((storage.root / "processed").iterdir() if mine[0] else ()):
+    for folder in sorted((storage.root / "processed").glob("*") if mine[0] else ()):
         if (include_folder() / "sources" / f"{folder.name}.yaml").exists():
             continue
         try:
