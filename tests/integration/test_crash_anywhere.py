@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shutil
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from tests.integration.crashing import Rows
 
 RECOVERIES = ("retry", "next night", "cleared")
 LEAST_STEPS = 80
+ONE_AT_A_TIME = threading.Lock()
+"""Starting a process asks for the exit codes of all others; of two threads that ask at once, one reads 255."""
 
 
 @dataclass
@@ -33,9 +37,11 @@ class Rehearsal:
     def child(self, work: Any, folder: Path, *arguments: Any) -> int:
         """Run it in a process of its own; what it exited with."""
         process = self.context.Process(target=crashing.reporting, args=(work, folder, *arguments))
-        process.start()
-        process.join(60)
-        return int(process.exitcode if process.exitcode is not None else 99)
+        with ONE_AT_A_TIME:
+            process.start()
+        wait([process.sentinel], 60)
+        with ONE_AT_A_TIME:
+            return int(process.exitcode if process.exitcode is not None else 99)
 
     def disturb(self, number: int, work: Any, exit_code: int) -> str | None:
         """One crash and its recovery; what went wrong."""

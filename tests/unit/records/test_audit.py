@@ -243,7 +243,8 @@ def test_any_single_tampering_is_found(untouched: Path, change: tuple[str, Any],
         _tamper_with_head(path, before, head, place)
         if later:
             audit.record(storage, "test", "later")
-        if head == "kept" and path.read_bytes().startswith(before):  # not changed, or what was cut is completed
+        same = path.read_bytes().startswith(before) and kind != "double"  # not changed, or what was cut is completed
+        if head == "kept" and same:
             assert kind == "append" or audit_check.check(storage).problems == []
             return
         problems = audit_check.check(storage).problems
