@@ -25,7 +25,7 @@ clean: setup ## Remove what the demo has made: .airflow, demo/data, what its sou
 	@$(BIN)/python scripts/demo.py clean
 
 test: setup databases check ## Every check and every test
-	@$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 soak: setup databases ## Histories of late commits, many and long: SEEDS=10 SECONDS=30, some 25 minutes
 	@HISTORY_SEEDS=$(or $(SEEDS),10) HISTORY_SECONDS=$(or $(SECONDS),30) $(BIN)/python -m pytest -s -q \
