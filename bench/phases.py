@@ -17,7 +17,7 @@ import yaml
 
 from bench.place import Place, place
 from include.etl.handover import Extracted, Handover, Plan, Transformed, Validated
-from include.etl.phases.plan import Parameters, Trigger
+from include.etl.phases.request import Parameters, Trigger
 from include.etl.records.run import Run
 from include.etl.sources import load_source
 from include.etl.storage import Storage

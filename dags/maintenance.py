@@ -55,7 +55,9 @@ with DAG(
         storage = Storage.from_environment()
         name = backups.make(storage, AirflowVariables(), _who())
         problems = backups.verify(storage, name)["problems"]
-        system.tell_of(get_current_context(), "sources are not in the backup", problems, "See docs/maintenance.md.")
+        system.tell_of(
+            get_current_context(), "sources that are not in the backup", problems, "See docs/maintenance.md."
+        )
         return name
 
     @task
@@ -81,7 +83,7 @@ with DAG(
         planned = removal.plan(storage, _who())
         found = removal.read_list(storage, planned["list"], planned["sha256"]).findings
         told = [f"{one.path}: {one.what}" for one in found]
-        system.tell_of(get_current_context(), "things are not in order", told, "See docs/maintenance.md.")
+        system.tell_of(get_current_context(), "things that are not in order", told, "See docs/maintenance.md.")
         return planned
 
     @task

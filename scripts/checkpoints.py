@@ -158,8 +158,8 @@ def _wanted(source: Source, storage: Storage, asked: argparse.Namespace) -> Any:
     for path in [kept[asked.to]] if asked.to else reversed(kept.values()):
         try:
             return _version(source, path).bound
-        except CheckpointError:
-            continue
+        except CheckpointError as error:
+            print(f"{path.name} is passed over: {error}", file=sys.stderr)
     raise CheckpointError(f"source {source.source!r}: no kept version can be used; reset it and run with mode full")
 
 

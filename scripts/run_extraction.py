@@ -100,7 +100,7 @@ def _one(work: Callable[[str, argparse.Namespace], Report], name: str, asked: ar
 
 
 def _preview(name: str, asked: argparse.Namespace) -> Report:
-    from include.etl.phases.plan import Parameters
+    from include.etl.phases.request import Parameters
     from include.etl.run import preview
 
     parameters = Parameters(asked.mode, asked.start, asked.end, asked.last_n_days, asked.reason)

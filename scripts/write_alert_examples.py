@@ -106,7 +106,7 @@ def examples() -> dict[str, Alert]:
                 Finding(
                     conditions=("findings",),
                     severity="warning",
-                    what="1 things are not in order",
+                    what="things that are not in order: 1",
                     details=("polyclinic_visits: 12 rows were set aside 40 days ago, and are still there",),
                     since=AT,
                     to_do="See docs/maintenance.md.",

@@ -34,7 +34,7 @@ from include.etl.report_link import ValidateOperator
 from include.etl.sources import BrokenSource
 
 if TYPE_CHECKING:
-    from include.etl.phases.plan import Parameters, Trigger
+    from include.etl.phases.request import Parameters, Trigger
     from include.etl.records.run import Run
 
 PARALLEL_SLICES = 4
@@ -202,7 +202,7 @@ def _run(source: Source) -> Run:
 
 def _asked(source: Source) -> Parameters:
     """What the form or `--conf` asks for; a parameter that is not one of the form's is refused, not ignored."""
-    from include.etl.phases.plan import Parameters
+    from include.etl.phases.request import Parameters
 
     params, known = get_current_context()["params"], list(_params(source))
     unknown = sorted(set(params) - set(known))  # Airflow adds whatever `--conf` holds
@@ -217,7 +217,7 @@ def _asked(source: Source) -> Parameters:
 
 def _trigger(mode: Mode) -> Trigger:
     """What started the run; a manual run may have no data interval, or one that means nothing."""
-    from include.etl.phases.plan import Trigger
+    from include.etl.phases.request import Trigger
 
     dag_run = get_current_context()["dag_run"]
     kind, start, end = str(dag_run.run_type.value), dag_run.data_interval_start, dag_run.data_interval_end

@@ -35,7 +35,8 @@ def written(position: Position) -> str:
 class Handover(BaseModel):
     """Base of all that travels between tasks."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # What does not validate may be data, such as a manifest's cursor values; it must not reach a traceback.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class Window(Handover):

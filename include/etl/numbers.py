@@ -20,6 +20,7 @@ from include.etl.engines.base import Query, Writer, Writers
 from include.etl.errors import ConfigurationError
 from include.etl.handover import Bound, Handover, Mode, Moment, Window, written
 from include.etl.horizon import MARGIN, began, degraded, lag
+from include.etl.phases.request import refused
 from include.etl.query import build, quote
 from include.etl.records import checkpoint
 from include.etl.records.run import Run
@@ -159,11 +160,11 @@ def asked(
     """
     source = run.source
     if mode == "backfill":
-        raise _refused(source, "mode", mode, "full, range or incremental: no date tells which numbers to read")
+        raise refused(source, "mode", mode, "full, range or incremental: no date tells which numbers to read")
     if mode == "range":
         low, high = (_number(source, name, text) for name, text in (("start", start), ("end", end)))
         if low is not None and high is not None and low >= high:
-            raise _refused(source, "start", start, f"a number below the end, {high}")
+            raise refused(source, "start", start, f"a number below the end, {high}")
         return low, high
     if mode == "full":
         checkpoint.parse(source, variables)  # it will be moved: one that cannot be understood is refused now
@@ -176,14 +177,10 @@ def _number(source: Source, name: str, text: str | None) -> int | None:
     if text is None:
         return None
     if not re.fullmatch(r"-?\d{1,38}", str(text).strip(), re.ASCII):
-        raise _refused(source, name, text, "a whole number, since the cursor is one")
+        raise refused(source, name, text, "a whole number, since the cursor is one")
     if source.cursor and source.cursor.type == "rowversion" and not 0 <= int(text) < 1 << 63:
-        raise _refused(source, name, text, f"a row version, from 0 to {(1 << 63) - 1}")
+        raise refused(source, name, text, f"a row version, from 0 to {(1 << 63) - 1}")
     return int(text)
-
-
-def _refused(source: Source, name: str, value: object, allowed: str) -> ConfigurationError:
-    return ConfigurationError(f"source {source.source!r}: parameter {name}: {value!r}; allowed: {allowed}")
 
 
 def window(mode: Mode, start: int | None, end: int | None, bound: Bound) -> tuple[Window, bool]:

@@ -18,7 +18,8 @@ from include.etl.errors import StorageError
 from include.etl.handover import Mode, Plan
 from include.etl.phases.extract import extract, windowed
 from include.etl.phases.load import load
-from include.etl.phases.plan import Parameters, Trigger, decide, look, plan
+from include.etl.phases.plan import decide, look, plan
+from include.etl.phases.request import Parameters, Trigger
 from include.etl.phases.transform import transform
 from include.etl.phases.validate import check
 from include.etl.publication import files

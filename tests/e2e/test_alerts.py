@@ -34,7 +34,9 @@ alerts:
   channels:
     mail: {type: email, conn_id: alert_mail, to: [night@example.org]}
     chat: {type: slack, conn_id: slack_hook}
-  route: {others: [mail], recovered: [mail, chat]}
+    bot: {type: slack, conn_id: slack_api, channel: "#night"}
+    card: {type: teams, conn_id: teams}
+  route: {others: [mail, bot, card], recovered: [mail, chat]}
 """
 SLICED = "split: {column: id, table: sliced, rows: 1000}\nquery: sliced.sql"
 QUERY = "SELECT id, updated_at, 1 / (id - id) AS never FROM sliced WHERE {{ window('updated_at') }}"
@@ -157,8 +159,13 @@ def test_each_failed_run_is_told_once_and_recovery_too(night: Night) -> None:
     assert set(runs) == {"scheduled", "manual", "backfill"}
     for run_id in runs.values():
         assert api.wait_for_run("watched", run_id, timeout_s=120)["state"] == "failed"
-        assert [told["channels"] for told in night.told("watched", run_id)] == [{"mail": "sent"}]
+        assert [told["channels"] for told in night.told("watched", run_id)] == [
+            dict.fromkeys(("mail", "bot", "card"), "sent")
+        ]
         assert night.mailed("watched", run_id) == ["[FAILED] watched: run failed"]
+        for path in ("/api/chat.postMessage", "/workflows/geheim"):
+            (post,) = [post for post in night.posts.at(path) if run_id in json.dumps(post)]
+            assert "watched: run failed" in json.dumps(post)
     night.execute("CREATE TABLE visits (id INTEGER, updated_at TIMESTAMP)")
     run_id = api.trigger("watched")
     assert api.wait_for_run("watched", run_id, timeout_s=120)["state"] == "success"
@@ -210,4 +217,4 @@ def test_no_message_holds_a_secret(night: Night) -> None:
     logs = "".join(path.read_text() for path in (night.folder / "airflow" / "logs" / "dag_processor").rglob("*.log"))
     assert "[FAILED] watched: run failed" in logs
     assert "geheim" not in json.dumps(list(night.posts.received.values()))
-    assert "geheim" not in told.replace("/hook/T0/B0/geheim", "") + logs
+    assert "geheim" not in told.replace("/hook/T0/B0/geheim", "").replace("/workflows/geheim", "") + logs

@@ -63,12 +63,12 @@ def test_a_task_that_fails_is_told_once_and_so_is_its_end(posts: Posts) -> None:
 
 
 def test_what_is_found_is_told_each_time(posts: Posts) -> None:
-    system.tell_of(context("plan"), "things are not in order", [], "See docs/maintenance.md.")
+    system.tell_of(context("plan"), "things that are not in order", [], "See docs/maintenance.md.")
     assert titles(posts) == []
     for _ in range(2):
-        system.tell_of(context("plan"), "things are not in order", ["a: b"], "See docs/maintenance.md.")
+        system.tell_of(context("plan"), "things that are not in order", ["a: b"], "See docs/maintenance.md.")
     assert titles(posts) == ["[WARNING] maintenance: something to look at"] * 2
-    assert "1 things are not in order" in said(posts)
+    assert "things that are not in order: 1" in said(posts)
 
 
 def test_a_backup_that_was_due_is_missed(project: Project) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from include.etl import run as runner
 from include.etl.config import Source
 from include.etl.errors import CheckpointError
-from include.etl.records import checkpoint
+from include.etl.records import audit_check, checkpoint
 from include.etl.storage import Storage
 from scripts import checkpoints
 from tests.integration.conftest import VISITS, Memory, Project
@@ -213,3 +213,19 @@ def test_wrong_requests_change_nothing(
     assert message in capsys.readouterr().err
     assert published.variables == before
     assert log.read_text() == told
+
+
+def test_an_edit_in_airflow_is_in_the_audit_once_and_takes_no_version_s_place(published: Project) -> None:
+    storage, before = Storage.from_environment(), json.loads(published.variables[KEY])
+    published.run()
+    earlier = json.loads(published.variables[KEY])["bound"]
+    kept = len(checkpoint.history(storage, "visits"))
+    published.variables[KEY] = json.dumps(before | {"bound": "2024-01-01T00:00:00Z"})
+    for _ in range(2):
+        published.run(mode="range", start="2024-01-01", end="2024-01-02")
+    edited = [line for line in audit_check.entries(storage) if line["action"] == "checkpoint edited"]
+    assert [(line["before"], line["after"]) for line in edited] == [(earlier, "2024-01-01T00:00:00+00:00")]
+    assert len(checkpoint.history(storage, "visits")) == kept
+    published.run()
+    published.run()
+    assert len([line for line in audit_check.entries(storage) if line["action"] == "checkpoint edited"]) == 1

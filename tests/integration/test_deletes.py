@@ -10,7 +10,8 @@ from include.etl.errors import ConfigurationError, DataError, ValidationFailed
 from include.etl.handover import Validated
 from include.etl.phases.extract import extract
 from include.etl.phases.load import load
-from include.etl.phases.plan import Parameters, Trigger, plan
+from include.etl.phases.plan import plan
+from include.etl.phases.request import Parameters, Trigger
 from include.etl.phases.transform import transform
 from include.etl.phases.validate import check
 from include.etl.records.run import Run

@@ -21,7 +21,8 @@ from include.etl import storage
 from include.etl.handover import Validated, Window
 from include.etl.phases.extract import extract
 from include.etl.phases.load import load
-from include.etl.phases.plan import Parameters, Trigger, plan
+from include.etl.phases.plan import plan
+from include.etl.phases.request import Parameters, Trigger
 from include.etl.phases.transform import transform
 from include.etl.publication import files, journal, standing
 from include.etl.records import manifest

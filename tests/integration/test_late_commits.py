@@ -17,7 +17,7 @@ from include.etl.config import Source
 from include.etl.engines.base import Writers
 from include.etl.errors import WriterTooOld
 from include.etl.phases import plan as planning
-from include.etl.phases.plan import Parameters
+from include.etl.phases.request import Parameters
 from include.etl.records import audit_check
 from include.etl.storage import Storage
 from tests.integration.conftest import VISITS, Project

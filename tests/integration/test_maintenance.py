@@ -19,7 +19,7 @@ from include.etl.lock import locked
 from include.etl.maintenance import backups, removal
 from include.etl.maintenance.due import Entry
 from include.etl.maintenance.policy import Policy, load_policy
-from include.etl.records import audit_check, manifest
+from include.etl.records import audit_check, checkpoint, manifest
 from include.etl.recovery.backup import chosen
 from include.etl.storage import Storage
 from scripts import audit as audit_command
@@ -122,6 +122,19 @@ def test_old_publications_go_but_the_newest_stays(published: Project) -> None:
     assert [row[0] for row in published.rows()] == [3]
     assert len(manifest.current(storage_of(published), "visits")) == 1
     assert removal.due(storage_of(published), load_policy(), datetime.now(UTC)).findings == []
+
+
+def test_old_versions_of_a_checkpoint_go_but_the_newest_thirty_stay(published: Project) -> None:
+    storage = storage_of(published)
+    published.run(mode="full")
+    (newest,) = checkpoint.history(storage, "visits")
+    for day in range(1, 32):
+        shutil.copy(newest, newest.with_name(f"202001{day:02d}T000000.000000Z.json"))
+    age(published)
+    found = removal.due(storage, Policy(), datetime.now(UTC) + LATER)
+    gone = [entry.path for entry in found.entries if entry.kind == "checkpoints"]
+    assert gone == [f"checkpoints/visits/202001{day:02d}T000000.000000Z.json" for day in range(1, len(gone) + 1)]
+    assert len(gone) == 2, "thirty of 32 stay"
 
 
 def test_merged_rows_never_go(published: Project) -> None:

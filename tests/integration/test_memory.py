@@ -27,7 +27,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from include.etl.phases.extract import extract
-from include.etl.phases.plan import Parameters, Trigger, plan
+from include.etl.phases.plan import plan
+from include.etl.phases.request import Parameters, Trigger
 from include.etl.records.run import Run
 from include.etl.sources import load_source
 from include.etl.storage import Storage

@@ -17,7 +17,8 @@ from include.etl.errors import ConfigurationError, DataError, StorageError
 from include.etl.handover import Plan, Slice, Validated
 from include.etl.phases.extract import extract
 from include.etl.phases.load import load
-from include.etl.phases.plan import Parameters, Trigger, plan
+from include.etl.phases.plan import plan
+from include.etl.phases.request import Parameters, Trigger
 from include.etl.phases.transform import transform
 from include.etl.publication import journal
 from include.etl.records.checkpoint import Checkpoint

@@ -14,7 +14,8 @@ from include.etl import quarantine
 from include.etl import run as runner
 from include.etl.errors import ConfigurationError, StorageError, ValidationFailed
 from include.etl.handover import Plan
-from include.etl.phases.plan import Parameters, Trigger, plan
+from include.etl.phases.plan import plan
+from include.etl.phases.request import Parameters, Trigger
 from include.etl.publication import journal
 from include.etl.records.run import Run
 from include.etl.records.set_aside import folder_of, of_this_try

@@ -18,7 +18,7 @@ import pytest
 
 from include.etl import run as runner
 from include.etl.phases.load import load
-from include.etl.phases.plan import Trigger
+from include.etl.phases.request import Trigger
 from include.etl.records.run import Run
 from include.etl.sources import load_source
 from include.etl.storage import Storage

@@ -15,7 +15,8 @@ from include.etl.errors import SchemaChanged
 from include.etl.handover import Slice, Validated
 from include.etl.phases.extract import extract
 from include.etl.phases.load import load
-from include.etl.phases.plan import Parameters, Trigger, plan
+from include.etl.phases.plan import plan
+from include.etl.phases.request import Parameters, Trigger
 from include.etl.phases.transform import transform
 from include.etl.records.run import Run
 from include.etl.sources import load_source

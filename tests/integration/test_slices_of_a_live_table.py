@@ -12,7 +12,8 @@ import pytest
 from include.etl.handover import Plan
 from include.etl.phases.extract import extract
 from include.etl.phases.load import load
-from include.etl.phases.plan import Parameters, Trigger, plan
+from include.etl.phases.plan import plan
+from include.etl.phases.request import Parameters, Trigger
 from include.etl.phases.transform import transform
 from include.etl.phases.validate import check
 from include.etl.records import manifest

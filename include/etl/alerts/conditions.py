@@ -98,7 +98,8 @@ def _expectations(phases: list[dict[str, Any]]) -> list[str]:
 def _recovered(ended: Ended, phases: list[dict[str, Any]], memory: Memory) -> Iterator[Finding]:
     since = [memory.close(LATE_RUN, ended.dag_id)]
     window: dict[str, Any] = next((phase["window"] for phase in phases if phase.get("window")), {})
-    if window.get("mode") not in ("range", "backfill"):  # they read other rows than those that are missing
+    dropped = any("dropped" in phase for phase in phases)  # such a run reads nothing
+    if not dropped and window.get("mode") not in ("range", "backfill"):  # these read other rows than are missing
         since.append(memory.close("failure", ended.dag_id))
         if window and any(phase["phase"] == "load" for phase in phases):
             since.append(memory.close("late_data", ended.dag_id))

@@ -64,7 +64,7 @@ def tell_of(context: Mapping[str, Any], what: str, details: Sequence[str], to_do
 
     if details:
         at = datetime.now(UTC)
-        _tell(context, at, Finding(("findings",), "warning", f"{len(details)} {what}", tuple(details), at, to_do))
+        _tell(context, at, Finding(("findings",), "warning", f"{what}: {len(details)}", tuple(details), at, to_do))
 
 
 def check_backup(now: datetime) -> str:

@@ -20,8 +20,21 @@ from include.etl.sources import load_sources
 from include.etl.storage import Storage, read_json
 
 Kind = Literal[
-    "raw", "interim", "processed", "quarantine", "reports", "runs", "logs", "history", "staging", "temporary", "backups"
+    "raw",
+    "interim",
+    "processed",
+    "quarantine",
+    "reports",
+    "runs",
+    "checkpoints",
+    "logs",
+    "history",
+    "staging",
+    "temporary",
+    "backups",
 ]
+VERSIONS = 30
+"""Kept versions of a checkpoint that stay: a source that has not run for years still has one to go back to."""
 BY_SOURCE = ("raw", "interim", "processed", "quarantine", "reports", "runs", "staging", "checkpoints")
 
 
@@ -91,7 +104,7 @@ def of_source(look: Look, source: str) -> tuple[list[Entry], list[Finding]]:
         return [], findings
     keys = {one.run_key for one in undecided}
     entries = [*_runs_folders(look, source, manifests, keys), *_temporary(look, source), *_staging(look, source)]
-    entries += _publications(look, source, manifests)
+    entries += [*_checkpoints(look, source), *_publications(look, source, manifests)]
     return entries, findings
 
 
@@ -170,6 +183,12 @@ def _temporary(look: Look, source: str) -> Iterator[Entry]:
         for path in sorted((look.storage.root / area / source).rglob(".*.tmp")):
             entry = _entry(look, "temporary", source, path, "left by a process that was killed")
             yield from [entry] if entry else []
+
+
+def _checkpoints(look: Look, source: str) -> Iterator[Entry]:
+    for path in sorted((look.storage.root / "checkpoints" / source).glob("[0-9]*"))[:-VERSIONS]:
+        entry = _entry(look, "checkpoints", source, path, "older than keep, and many newer ones are there")
+        yield from [entry] if entry else []
 
 
 def _staging(look: Look, source: str) -> Iterator[Entry]:

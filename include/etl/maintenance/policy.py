@@ -28,6 +28,8 @@ class Keep(Model):
     quarantine: Age = 365 * DAY
     reports: Age = 365 * DAY
     runs: Age = 730 * DAY
+    checkpoints: Age = 730 * DAY
+    """Kept versions; the newest ones of a source stay whatever their age."""
     logs: Age = 90 * DAY
     history: Age = None
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from include.etl import quarantine
-from include.etl.errors import ConfigurationError
 from include.etl.handover import Plan
+from include.etl.phases.request import Parameters, refused
 from include.etl.records.run import Run
-
-if TYPE_CHECKING:
-    from include.etl.phases.plan import Parameters
 
 log = logging.getLogger("etl.plan")
 
@@ -24,9 +20,9 @@ def planned(run: Run, parameters: Parameters, who: str) -> Plan:
     """
     others = ("mode", "start", "end", "last_n_days", "release")
     if asked := [name for name in others if getattr(parameters, name) is not None]:
-        raise _refused(run, asked[0], getattr(parameters, asked[0]), "nothing with drop")
+        raise refused(run.source, asked[0], getattr(parameters, asked[0]), "nothing with drop")
     if not parameters.reason.strip():
-        raise _refused(run, "reason", parameters.reason, "a sentence that says why, with drop")
+        raise refused(run.source, "reason", parameters.reason, "a sentence that says why, with drop")
     one = quarantine.one_of(run.storage, run.source.source, str(parameters.drop))
     return Plan(run_id=run.run_id, window=one.window, slices=[], reason=parameters.reason, triggered_by=who)
 
@@ -37,7 +33,3 @@ def drop(run: Run, plan: Plan, run_key: str) -> int:
     quarantine.drop(run.storage, one, plan.triggered_by, plan.reason)
     log.warning("%s: %d rows that run %s had set aside are deleted", run.source.source, one.rows, one.run_id)
     return one.rows
-
-
-def _refused(run: Run, name: str, value: object, allowed: str) -> ConfigurationError:
-    return ConfigurationError(f"source {run.source.source!r}: parameter {name}: {value!r}; allowed: {allowed}")

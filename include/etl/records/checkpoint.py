@@ -21,7 +21,7 @@ from include.etl.errors import CheckpointError, StorageError
 from include.etl.handover import Handover, Moment, Position, Window, written
 from include.etl.names import published_name
 from include.etl.records import manifest
-from include.etl.storage import FILE_MODE, Storage, write_json
+from include.etl.storage import FILE_MODE, Storage, read_json, write_json
 
 CLOCKS = timedelta(minutes=10)
 """By how much clocks may ordinarily differ: after a failover, or where a replica is read from now on."""
@@ -188,14 +188,23 @@ def put(source: Source, bound: Any, run_id: str, variables: Variables, storage: 
     return moved
 
 
-def keep(version: Checkpoint, storage: Storage) -> None:
+def version(folder: Path, ending: str, at: datetime | None = None) -> Path:
+    """The file of a version that is of this moment, now by default; names sort as the moments do."""
+    return folder / f"{at or datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.{ending}"
+
+
+def keep(kept: Checkpoint, storage: Storage) -> None:
     """Keep a copy of a checkpoint, once. The caller holds the source's lock."""
-    folder = storage.folder("checkpoints", version.source)
+    folder = storage.folder("checkpoints", kept.source)
     for left in folder.glob(".*.tmp"):  # of a process that was killed right here; no other one writes now
         left.unlink()
-    path = folder / f"{version.updated_at:%Y%m%dT%H%M%S.%fZ}.json"
+    path, content = version(folder, "json", kept.updated_at), kept.model_dump(mode="json")
     if not path.exists():
-        write_json(path, version.model_dump(mode="json"))
+        write_json(path, content)
+        if read_json(path) != content:
+            raise StorageError(
+                f"file {path}: it does not hold the checkpoint that was written; it is moved all the same"
+            )
 
 
 def history(storage: Storage, source: str) -> list[Path]:
@@ -206,7 +215,7 @@ def history(storage: Storage, source: str) -> list[Path]:
 def keep_replaced(storage: Storage, source: str, text: str | None) -> None:
     """Keep what somebody replaces, also what cannot be understood, word by word."""
     if text is not None:
-        path = storage.folder("checkpoints", source) / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.replaced"
+        path = version(storage.folder("checkpoints", source), "replaced")
         path.write_text(text, encoding="utf-8")
         path.chmod(FILE_MODE)
 

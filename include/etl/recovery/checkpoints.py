@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +14,7 @@ from include.etl.recovery.asked import Asked
 from include.etl.recovery.backup import Backup
 from include.etl.storage import Storage
 
+log = logging.getLogger("etl.recovery")
 BY = "recovery"
 
 
@@ -46,8 +48,8 @@ def _candidates(
     for path in reversed(checkpoint.history(storage, source.source)):
         try:
             yield path.read_text(encoding="utf-8"), f"kept version {path.name}"
-        except (OSError, UnicodeDecodeError):
-            continue
+        except (OSError, UnicodeDecodeError) as error:
+            log.warning("%s: kept version %s cannot be read: %s", source.source, path.name, type(error).__name__)
     if before is not None and backup:
         yield before, "as it was"
 

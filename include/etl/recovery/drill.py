@@ -18,7 +18,7 @@ from typing import Any
 from include.etl.config import Source, include_folder
 from include.etl.errors import ConfigurationError, ExtractionError
 from include.etl.lock import locked
-from include.etl.phases.plan import Parameters, Trigger
+from include.etl.phases.request import Parameters, Trigger
 from include.etl.publication import standing
 from include.etl.records import audit, checkpoint, manifest
 from include.etl.records.run import Run

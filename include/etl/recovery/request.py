@@ -11,7 +11,7 @@ from typing import Any
 
 from include.etl.config import Source, include_folder
 from include.etl.errors import ConfigurationError
-from include.etl.phases.plan import ISO
+from include.etl.phases.request import ISO
 from include.etl.recovery import backup as backups
 from include.etl.recovery import report
 from include.etl.recovery.asked import Asked

@@ -12,7 +12,7 @@ from typing import Any
 
 from include.etl.config import Source
 from include.etl.errors import ExtractionError, TransientError
-from include.etl.phases.plan import Parameters, Trigger
+from include.etl.phases.request import Parameters, Trigger
 from include.etl.records import checkpoint, manifest
 from include.etl.records.run import Run
 from include.etl.recovery import checkpoints, repair

@@ -25,6 +25,14 @@ def test_a_long_running_writer_is_told_once_until_it_ends() -> None:
     assert told(memory, conditions=seen) == [(("long_running_writer",), WRITER)]
 
 
+def test_a_run_that_drops_rows_is_no_recovery() -> None:
+    memory = Memory()
+    told(memory, failed=True, error="TransientError")
+    assert told(memory, slices=0, dropped=12) == []
+    ((conditions, _),) = told(memory, window={"mode": "incremental"})
+    assert conditions == ("recovered",)
+
+
 def test_a_writer_that_stops_the_run_is_a_failure_each_time() -> None:
     memory = Memory()
     for _ in range(2):

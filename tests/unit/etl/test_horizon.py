@@ -15,7 +15,8 @@ from include.etl.engines.base import Writer, Writers
 from include.etl.errors import WriterTooOld
 from include.etl.handover import Plan, Window
 from include.etl.horizon import MARGIN, conditions, horizon, refuse_too_old
-from include.etl.phases.plan import Parameters, Trigger, decide
+from include.etl.phases.plan import decide
+from include.etl.phases.request import Parameters, Trigger
 from include.etl.records import checkpoint
 from include.etl.records.run import Run
 from include.etl.storage import Storage

@@ -15,7 +15,8 @@ from include.etl.config import Source
 from include.etl.engines.base import Writers
 from include.etl.errors import CheckpointError, ConfigurationError
 from include.etl.handover import Window
-from include.etl.phases.plan import Parameters, Trigger, decide
+from include.etl.phases.plan import decide
+from include.etl.phases.request import Parameters, Trigger
 from include.etl.records import checkpoint
 from include.etl.records.run import Run
 from include.etl.storage import Storage

@@ -16,7 +16,8 @@ from include.etl.engines.base import RowVersions, Writer, Writers
 from include.etl.engines.sqlite import SqliteSession
 from include.etl.errors import CheckpointError, ConfigurationError
 from include.etl.handover import Bound, Plan
-from include.etl.phases.plan import Parameters, decide
+from include.etl.phases.plan import decide
+from include.etl.phases.request import Parameters
 from include.etl.records import checkpoint
 from include.etl.records.run import Run
 from include.etl.storage import Storage
