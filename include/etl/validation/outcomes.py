@@ -144,5 +144,5 @@ def _without_data(message: str) -> str:
         return text.splitlines()[0]
     kind, text = duckdb_error.groups()
     if kind == "OutOfMemory":
-        return "DuckDB ran out of memory; raise the memory limit of validation"
+        return "DuckDB ran out of memory; raise memory_limit_mb of the source"
     return text if kind in MADE_OF_SQL else f"DuckDB: {kind} error (its text may quote a row and is not shown)"
