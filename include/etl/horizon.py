@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 
-from include.etl.config import Cursor, Source
+from include.etl.config import Source
+from include.etl.config_sections import Cursor
 from include.etl.engines.base import Writer, Writers
 from include.etl.errors import WriterTooOld
 from include.etl.handover import Bound

@@ -14,7 +14,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from include.etl import cursor, row_versions
-from include.etl.config import Cursor, Source
+from include.etl.config import Source
+from include.etl.config_sections import Cursor
 from include.etl.engines import open_source
 from include.etl.engines.base import Query, Writer, Writers
 from include.etl.errors import ConfigurationError

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from include.etl import quarantine
-from include.etl.config import Reference
+from include.etl.config_sections import Reference
 from include.etl.duck import share_for_keys
 from include.etl.engines import open_source
 from include.etl.errors import ConfigurationError, ValidationFailed

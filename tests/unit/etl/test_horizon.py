@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.etl.config import Cursor
+from include.etl.config_sections import Cursor
 from include.etl.engines.base import Writer, Writers
 from include.etl.errors import WriterTooOld
 from include.etl.handover import Plan, Window

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.etl import cursor, numbers
-from include.etl.config import Cursor
+from include.etl.config_sections import Cursor
 from include.etl.engines.base import Writer, Writers
 from include.etl.errors import CheckpointError, ConfigurationError
 from include.etl.handover import Mode, Window
