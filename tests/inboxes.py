@@ -43,6 +43,10 @@ class Mails:
         return [(str(mail["Subject"]), part.get_content()) for mail in self.received if (part := mail.get_body())]
 
 
+HOOK, API, CARD = "/hook/T0/B0/geheim", "/api/chat.postMessage", "/workflows/geheim"
+"""Where a Slack webhook, the Slack API and a Teams workflow are told; `geheim` is what must not be told on."""
+
+
 @dataclass
 class Posts:
     """A web server on this machine; path -> bodies that were posted there, and how it answers them."""
@@ -61,9 +65,9 @@ class Posts:
     @property
     def connections(self) -> dict[str, str]:
         found = {
-            "slack_hook": {"conn_type": "slackwebhook", "password": self.url("/hook/T0/B0/geheim")},
+            "slack_hook": {"conn_type": "slackwebhook", "password": self.url(HOOK)},
             "slack_api": {"conn_type": "slack", "password": "xoxb-geheim", "extra": {"base_url": self.url("/api/")}},
-            "teams": {"conn_type": "http", "password": self.url("/workflows/geheim")},
+            "teams": {"conn_type": "http", "password": self.url(CARD)},
         }
         return {name: json.dumps(value) for name, value in found.items()}
 

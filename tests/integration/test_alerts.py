@@ -24,7 +24,7 @@ from include.etl.lock import locked
 from include.etl.records.run import Run
 from include.etl.sources import load_source
 from include.etl.storage import Storage
-from tests.inboxes import Mails, Posts, mail_server, silent_server, web_server
+from tests.inboxes import API, CARD, HOOK, Mails, Posts, mail_server, silent_server, web_server
 from tests.integration.conftest import VISITS, Project
 
 ALL = """
@@ -39,7 +39,6 @@ CHAT = """
 alerts:
   channels: {chat: {type: slack, conn_id: slack_hook}}
 """
-HOOK, API, CARD = "/hook/T0/B0/geheim", "/api/chat.postMessage", "/workflows/geheim"
 SUITE = {
     "name": "visits",
     "expectations": [

@@ -12,10 +12,9 @@ import pytest
 from include.etl.alerts import system
 from include.etl.errors import StorageError
 from include.etl.storage import Storage
-from tests.inboxes import Posts, web_server
+from tests.inboxes import HOOK, Posts, web_server
 from tests.integration.conftest import Project
 
-HOOK = "/hook/T0/B0/geheim"
 NIGHT = datetime(2026, 11, 23, 4, 30, tzinfo=UTC)
 """A moment of the default schedule."""
 

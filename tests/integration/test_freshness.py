@@ -14,10 +14,9 @@ from include.etl.alerts.report import tell_of_deadline, tell_of_run
 from include.etl.records import manifest
 from include.etl.sources import load_source
 from include.etl.storage import Storage, read_json, write_json
-from tests.inboxes import Posts, web_server
+from tests.inboxes import HOOK, Posts, web_server
 from tests.integration.conftest import VISITS, Project
 
-HOOK = "/hook/T0/B0/geheim"
 ALERTS = """
 alerts:
   channels: {chat: {type: slack, conn_id: slack_hook}}

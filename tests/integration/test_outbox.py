@@ -17,10 +17,9 @@ from include.etl.alerts.memory import remembered
 from include.etl.alerts.report import tell_of_run
 from include.etl.sources import load_source
 from include.etl.storage import Storage
-from tests.inboxes import Posts, web_server
+from tests.inboxes import CARD, HOOK, Posts, web_server
 from tests.integration.conftest import VISITS, Project
 
-HOOK, CARD = "/hook/T0/B0/geheim", "/workflows/geheim"
 CHAT = """
 alerts:
   channels: {chat: {type: slack, conn_id: slack_hook}}

@@ -39,7 +39,7 @@ def plan(run: Run, parameters: Parameters, trigger: Trigger, variables: checkpoi
         begin_anew(run)
         close_interrupted(run)
         counter.facts = {"who": trigger.who, "reason": parameters.reason}
-        if run.source.cursor:
+        if run.source.cursor and choose_mode(run.source, parameters, trigger) != "range":  # which needs no checkpoint
             checkpoint_edits.record(run.source, variables, run.storage)
         decided = decide(run, parameters, trigger, variables, lambda: look(run.source))
         if parameters.drop:
