@@ -12,9 +12,6 @@ import duckdb
 from include.etl.errors import DataError, StorageError
 from include.etl.storage import remove_folder
 
-KEY_BYTES = 12
-"""Measured: 60 million unique keys of two columns pass with 410 MiB, and not with 204."""
-
 
 def share(memory_limit_mb: int, part: int = 8) -> int:
     """DuckDB's part of a task's memory, in MiB: an eighth, or less where much else needs memory beside it.
@@ -22,11 +19,6 @@ def share(memory_limit_mb: int, part: int = 8) -> int:
     Parquet writers, Arrow, Great Expectations and Python itself take several hundred MiB that DuckDB does not count.
     """
     return max(200, memory_limit_mb // part)
-
-
-def share_for_keys(memory_limit_mb: int, rows: int) -> int:
-    """The same for a task that compares all keys of so many rows, which DuckDB cannot spill below some bytes a row."""
-    return max(share(memory_limit_mb, part=10), min(memory_limit_mb // 3, rows * KEY_BYTES >> 20))
 
 
 @contextmanager

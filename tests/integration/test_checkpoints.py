@@ -219,13 +219,16 @@ def test_an_edit_in_airflow_is_in_the_audit_once_and_takes_no_version_s_place(pu
     storage, before = Storage.from_environment(), json.loads(published.variables[KEY])
     published.run()
     earlier = json.loads(published.variables[KEY])["bound"]
-    kept = len(checkpoint.history(storage, "visits"))
     published.variables[KEY] = json.dumps(before | {"bound": "2024-01-01T00:00:00Z"})
     for _ in range(2):
-        published.run(mode="range", start="2024-01-01", end="2024-01-02")
-    edited = [line for line in audit_check.entries(storage) if line["action"] == "checkpoint edited"]
-    assert [(line["before"], line["after"]) for line in edited] == [(earlier, "2024-01-01T00:00:00+00:00")]
-    assert len(checkpoint.history(storage, "visits")) == kept
-    published.run()
-    published.run()
-    assert len([line for line in audit_check.entries(storage) if line["action"] == "checkpoint edited"]) == 1
+        published.run()
+        edited = [line for line in audit_check.entries(storage) if line["action"] == "checkpoint edited"]
+        assert [(line["before"], line["after"]) for line in edited] == [(earlier, "2024-01-01T00:00:00+00:00")]
+        assert not [path for path in checkpoint.history(storage, "visits") if "2024-01-01T" in path.read_text()]
+
+
+def test_a_run_of_a_range_does_not_ask_for_the_checkpoint(published: Project) -> None:
+    published.variables[KEY] = "no checkpoint at all"
+    published.run(mode="range", start="2024-01-01", end="2024-01-02")
+    assert len(published.rows()) == 5
+    assert published.variables[KEY] == "no checkpoint at all"

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from include.etl import quarantine
 from include.etl.config_sections import Reference
-from include.etl.duck import share_for_keys
+from include.etl.duck import share
 from include.etl.engines import open_source
 from include.etl.errors import ConfigurationError, ValidationFailed
 from include.etl.handover import DELETED_AT, Extracted, Plan, Validated
@@ -49,7 +49,7 @@ def check(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Validated:
         labels = {"run": plan.run_id, "window": plan.window.label}
         if run.source.validation.on_failure == "quarantine":
             check_supported(read_suite(suite))
-        keys, memory = _references(run, suite), share_for_keys(run.source.memory_limit_mb, counter.rows)
+        keys, memory = _references(run, suite), share(run.source.memory_limit_mb, part=10)
         verdict = validate(run.source.source, parts, suite, keys, reports, memory, labels)
         counter.facts["failed_expectations"] = [_line(failure) for failure in (*verdict.critical, *verdict.warnings)]
         rejected = quarantine.set_aside(run, plan.window, parts, suite, verdict, keys)
