@@ -80,18 +80,25 @@ def _done(job: Job) -> Record:
         "steps": {name: _numbers(cost) for name, cost in steps.items()},
         "error": error,
         **job.facts,
-        **_said(steps),
+        **_said(list(steps.values())[-1]),
+        "inside_seconds": round(sum(_inside(cost) for cost in steps.values()), 3),
         **checked,
     }
 
 
 def _numbers(cost: Cost) -> dict[str, Any]:
-    return {name: value for name, value in asdict(cost).items() if name not in ("output", "error")}
+    numbers = {name: value for name, value in asdict(cost).items() if name not in ("output", "error")}
+    return {**numbers, "inside_seconds": _inside(cost)}
 
 
-def _said(steps: Mapping[str, Cost]) -> dict[str, Any]:
-    """Facts that the last command printed as JSON on its last line."""
-    last = list(steps.values())[-1].output.rpartition("\n")[2]
+def _inside(cost: Cost) -> float:
+    """Seconds of the work itself, where the command says how long that took."""
+    return float(_said(cost).get("inside_seconds", cost.seconds))
+
+
+def _said(cost: Cost) -> dict[str, Any]:
+    """Facts that the command printed as JSON on its last line."""
+    last = cost.output.rpartition("\n")[2]
     return dict(json.loads(last)) if last.startswith("{") else {}
 
 

@@ -40,8 +40,9 @@ def targets(results: Results) -> Iterator[Target]:
         yield _ratio(results, f"MariaDB against ConnectorX, {label}", number, "mysql", "ConnectorX", 1.1)
     server = total("server_cpu")
     yield _ratio(results, "MariaDB: server CPU against a plain SELECT", server, "mysql", "raw drain", 1.3)
-    flow, drained = (ask(wall, "flow", "postgres", name) for name in ("ours", "raw drain"))
-    yield _target("whole flow against the raw COPY drain", 4, flow, drained)
+    for label, number in (("whole processes", wall), ("in a worker, which has started Airflow", inside)):
+        flow, drained = (ask(number, "flow", "postgres", name) for name in ("ours", "raw drain"))
+        yield _target(f"whole flow against the raw COPY drain, {label}", 4, flow, drained)
     mine = ask(of_steps("seconds", *AFTER), "flow", "postgres", "ours")
     theirs = ask(of_steps("seconds", ", ".join(AFTER)), "flow", "postgres", "pandas")
     yield _target("validate + transform + load against pandas, time", 0.1, mine, theirs)

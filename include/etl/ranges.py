@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from include.etl.duck import text
 
-RANGE_ROWS, RANGE_BYTES = 131_072, 24 << 20
+RANGE_ROWS, RANGE_BYTES = 65_536, 12 << 20
 MOST_READ = 2.0
 """How often a row may be read, on average; where ranges lie all over the files, sorting all rows at once is faster."""
 KINDS = {int, date, datetime, Decimal}

@@ -13,6 +13,8 @@ from include.etl.duck import text
 from include.etl.outputs.files import new_file
 from include.etl.outputs.parquet import ROW_GROUP_ROWS, write_groups
 
+READ_ROWS = 16_384
+"""A sorted range is taken over in small batches, since all of it at once would be in memory twice."""
 OPTIONS = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880"
 
 
@@ -26,7 +28,8 @@ def write(
         return
     schema = _schema(connection, query, path)
     queries = (f"SELECT * FROM ({query}) WHERE {range_}{order}" for range_ in ranges)
-    tables = (connection.sql(one).to_arrow_table().cast(schema) for one in queries)
+    readers = (connection.sql(one).to_arrow_reader(READ_ROWS) for one in queries)
+    tables = (pa.Table.from_batches([batch]).cast(schema) for reader in readers for batch in reader)
     with new_file(path) as file:
         write_groups(file, schema, _row_groups(tables))
 
@@ -50,6 +53,5 @@ def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
             whole = pa.concat_tables(held)
             yield whole.slice(0, ROW_GROUP_ROWS)
             held = [whole.slice(ROW_GROUP_ROWS)]
-    rest = pa.concat_tables(held)
-    if rest.num_rows:
-        yield rest
+    if any(one.num_rows for one in held):
+        yield pa.concat_tables(held)

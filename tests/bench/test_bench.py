@@ -97,6 +97,11 @@ def test_the_whole_flow_publishes_what_the_database_holds(
     assert done["error"] is None
     assert (done["rows"], done["other_types"], done["same_values"]) == (ROWS, {}, True)
     assert list(done["steps"]) == list(flow.PHASES)
+    assert (
+        done["seconds"]
+        > done["inside_seconds"]
+        == pytest.approx(sum(step["inside_seconds"] for step in done["steps"].values()))
+    )
 
 
 def test_a_value_or_a_type_that_differs_is_found(rows: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from include.etl.columns import converted, declared_type, no_such_type
 from include.etl.completeness import extraction as completeness
 from include.etl.completeness.transformation import check_kept
 from include.etl.config import Source
-from include.etl.duck import count, parquet, quote, text
+from include.etl.duck import count, key_passes, parquet, quote, text
 from include.etl.errors import DataError, SchemaChanged
 from include.etl.handover import DELETED_AT, METADATA, Extracted, Plan, Position, Transformed, written
 from include.etl.names import published_name, published_names
@@ -90,8 +90,10 @@ def _check_keys(connection: duckdb.DuckDBPyConnection, source: Source, path: Pat
         return
     known, keys = " AND ".join(f"{name} IS NOT NULL" for name in names), ", ".join(names)
     try:
-        again = f"(SELECT 1 FROM {parquet([path])} WHERE {known} GROUP BY {keys} HAVING count(*) > 1)"
-        found = count(connection, again)
+        found = 0
+        for part in key_passes(names, pq.read_metadata(path).num_rows):
+            rows = f"{parquet([path])} WHERE {known} AND {part}"
+            found += count(connection, f"(SELECT 1 FROM {rows} GROUP BY {keys} HAVING count(*) > 1)")
     except duckdb.BinderException:
         return  # a step has removed the key column; load says so with the columns there are
     if found:
@@ -110,10 +112,10 @@ def _without_duplicates(connection: duckdb.DuckDBPyConnection, source: Source, p
     if not source.primary_key:
         return parquet(parts)
     keys = ", ".join(quote(column) for column in source.primary_key)
-    connection.execute(
-        f"CREATE TEMP TABLE repeated AS SELECT {keys}, count(*) AS _copies FROM {parquet(parts)} GROUP BY {keys} "
-        "HAVING count(*) > 1"
-    )
+    copies = f"SELECT {keys}, count(*) AS _copies FROM {parquet(parts)}"
+    connection.execute(f"CREATE TEMP TABLE repeated AS {copies} WHERE false GROUP BY {keys}")
+    for part in key_passes(list(map(quote, source.primary_key)), count(connection, parquet(parts))):
+        connection.execute(f"INSERT INTO repeated {copies} WHERE {part} GROUP BY {keys} HAVING count(*) > 1")
     if not count(connection, "repeated"):
         return parquet(parts)
     number = "((file_index::BIGINT << 40) + file_row_number)"

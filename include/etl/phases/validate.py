@@ -49,7 +49,7 @@ def check(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Validated:
         labels = {"run": plan.run_id, "window": plan.window.label}
         if run.source.validation.on_failure == "quarantine":
             check_supported(read_suite(suite))
-        keys, memory = _references(run, suite), share(run.source.memory_limit_mb, part=10)
+        keys, memory = _references(run, suite), share(run.source.memory_limit_mb)
         verdict = validate(run.source.source, parts, suite, keys, reports, memory, labels)
         counter.facts["failed_expectations"] = [_line(failure) for failure in (*verdict.critical, *verdict.warnings)]
         rejected = quarantine.set_aside(run, plan.window, parts, suite, verdict, keys)

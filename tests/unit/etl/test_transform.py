@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from include.etl import transforms
+from include.etl import duck, transforms
 from include.etl.completeness.extraction import FILE
 from include.etl.config import Source
 from include.etl.errors import ConfigurationError, DataError
@@ -75,7 +75,13 @@ def test_key_whose_cursors_are_all_null_stays(tmp_path: Path) -> None:
     assert table.column("note").to_pylist() == ["b", "d"]
 
 
-@settings(max_examples=25, deadline=None)
+@pytest.fixture(params=[3, 5_000_000], ids=["many passes", "one pass"])
+def _at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duck, "KEYS_AT_ONCE", request.param)
+
+
+@pytest.mark.usefixtures("_at_once")
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(st.sampled_from([None, 1, 2, 3]), st.sampled_from([None, day(1), day(2)]), st.text(max_size=3)))
 )
@@ -89,6 +95,14 @@ def test_exactly_one_version_of_every_key(
         versions = [at for key, at, _ in rows if key == row["id"]]
         assert row["at"] == max((at for at in versions if at), default=None)
     assert table.num_rows - len(keyed) == sum(row[0] is None for row in rows)
+
+
+@pytest.mark.usefixtures("_at_once")
+def test_keys_that_only_trimming_makes_equal_are_refused(tmp_path: Path) -> None:
+    keys = [f"{name}{' ' * (number % 2)}" for number, name in enumerate("aabbccddeffghi")]
+    table = pa.table({"id": keys, "at": pa.array([day(1)] * len(keys), pa.timestamp("us"))})
+    with pytest.raises(DataError, match="5 primary keys come twice after trimming"):
+        transformed(tmp_path, [table])
 
 
 def test_text_is_trimmed_and_metadata_added(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from include.etl.validation import validate
+from include.etl import duck
 from tests.unit.validation.conftest import Check
 
 BOTH = {"column_list": ["nr", "code"]}
@@ -19,10 +19,7 @@ BOTH = {"column_list": ["nr", "code"]}
 
 @pytest.fixture(params=[2, 10_000_000], ids=["many passes", "one pass"])
 def _at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert validate  # the module below needs Great Expectations, which the package imports in its own way
-    from include.etl.validation import _quiet_import
-
-    monkeypatch.setattr(_quiet_import("include.etl.validation.unique_keys"), "KEYS_AT_ONCE", request.param)
+    monkeypatch.setattr(duck, "KEYS_AT_ONCE", request.param)
 
 
 def rows_of(keys: list[tuple[int | None, str | None]]) -> list[dict[str, Any]]:
