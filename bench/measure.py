@@ -120,8 +120,12 @@ class _MemoryWatch(threading.Thread):
 def _tree(pid: int) -> Iterator[int]:
     """The process and its descendants, as far as they still live."""
     yield pid
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in _read(children).split():
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:  # the process has just ended
+        return
+    for thread in threads:
+        for child in _read(thread / "children").split():
             yield from _tree(int(child))
 
 

@@ -8,10 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
 from include.etl.errors import DataError, StorageError
 from include.etl.storage import remove_folder
 
+KINDS = {
+    "Conversion": duckdb.ConversionException,
+    "Out of Memory": duckdb.OutOfMemoryException,
+    "IO": duckdb.IOException,
+}
+"""How DuckDB begins the text of an error -> the error."""
 KEYS_AT_ONCE = 5_000_000
 """Measured: 18 million keys of two integers are compared with 204 MiB, 60 million are not; 5 million need less."""
 
@@ -59,6 +66,22 @@ def session(memory_limit_mb: int, scratch: Path) -> Iterator[duckdb.DuckDBPyConn
         remove_folder(scratch)
 
 
+def batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    """What a query's Arrow reader gives; errors are DuckDB's, as those of its other calls.
+
+    The query goes on while it is read, and Arrow would raise OSError with DuckDB's text, which may quote values.
+    """
+    while True:
+        try:
+            batch = reader.read_next_batch()
+        except StopIteration:
+            return
+        except (OSError, pa.ArrowException) as error:
+            kind, _, told = str(error).partition(" Error: ")
+            raise KINDS.get(kind, duckdb.Error)(f"IO Error: {told}" if kind == "IO" else kind) from None
+        yield batch
+
+
 def count(connection: duckdb.DuckDBPyConnection, rows: str) -> int:
     """Number of rows of a table, view or subquery."""
     (found,) = connection.sql(f"SELECT count(*) FROM {rows}").fetchall()
@@ -74,6 +97,18 @@ def key_passes(columns: Sequence[str], rows: int) -> list[str]:
     if passes < 2:
         return ["true"]
     return [f"hash({', '.join(columns)}) % {passes} = {number}" for number in range(passes)]
+
+
+def collect_repeated(connection: duckdb.DuckDBPyConnection, rows: str, columns: Sequence[str]) -> None:
+    """Fill the temporary table `_repeated` with the keys that come more than once, and how often: `_copies`.
+
+    `columns` are in DuckDB's quotes.
+    """
+    keys = ", ".join(columns)
+    copies = f"SELECT {keys}, count(*) AS _copies FROM {rows}"
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE _repeated AS {copies} WHERE false GROUP BY {keys}")
+    for part in key_passes(columns, count(connection, rows)):
+        connection.execute(f"INSERT INTO _repeated {copies} WHERE {part} GROUP BY {keys} HAVING count(*) > 1")
 
 
 def quote(name: str) -> str:

@@ -28,7 +28,7 @@ from include.etl.records.run import Run
 from include.etl.records.set_aside import NEXT, NOTHING, RECORD, ROWS, folder_of, nothing, of_this_try, private
 from include.etl.storage import Storage, plain_name, publish, read_json, remove_folder, seal, write_json
 from include.etl.validation import Failure, Reference, Verdict
-from include.etl.validation.failing_rows import condition, is_about_rows
+from include.etl.validation.failing_rows import condition, is_about_rows, prepare
 from include.etl.validation.suites import BATCH, read_suite
 
 log = logging.getLogger("etl.quarantine")
@@ -216,6 +216,7 @@ def _find(
     reasons: dict[str, int] = {}
     for failure in failures:
         reason = f"{failure.expectation} on {failure.column}"
+        prepare(connection, entries[failure.number])
         rows = f"SELECT {ROW}, {text(reason)} FROM {BATCH} WHERE {condition(entries[failure.number])}"
         (added,) = connection.execute(f"INSERT INTO found {rows}").fetchone() or (0,)
         if added != failure.unexpected_count:

@@ -9,7 +9,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from include.etl.duck import text
+from include.etl.duck import batches, text
 from include.etl.outputs.files import new_file
 from include.etl.outputs.parquet import ROW_GROUP_ROWS, write_groups
 
@@ -29,7 +29,7 @@ def write(
     schema = _schema(connection, query, path)
     queries = (f"SELECT * FROM ({query}) WHERE {range_}{order}" for range_ in ranges)
     readers = (connection.sql(one).to_arrow_reader(READ_ROWS) for one in queries)
-    tables = (pa.Table.from_batches([batch]).cast(schema) for reader in readers for batch in reader)
+    tables = (pa.Table.from_batches([batch]).cast(schema) for reader in readers for batch in batches(reader))
     with new_file(path) as file:
         write_groups(file, schema, _row_groups(tables))
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from include.etl import run as runner
 from include.etl.config import Source
 from include.etl.errors import CheckpointError
-from include.etl.records import audit_check, checkpoint
+from include.etl.records import audit_check, checkpoint, checkpoint_edits
 from include.etl.storage import Storage
 from scripts import checkpoints
 from tests.integration.conftest import VISITS, Memory, Project
@@ -218,13 +218,35 @@ def test_wrong_requests_change_nothing(
 def test_an_edit_in_airflow_is_in_the_audit_once_and_takes_no_version_s_place(published: Project) -> None:
     storage, before = Storage.from_environment(), json.loads(published.variables[KEY])
     published.run()
-    earlier = json.loads(published.variables[KEY])["bound"]
+    earlier = json.loads(published.variables[KEY])["bound"].replace("Z", "+00:00")
     published.variables[KEY] = json.dumps(before | {"bound": "2024-01-01T00:00:00Z"})
     for _ in range(2):
         published.run()
         edited = [line for line in audit_check.entries(storage) if line["action"] == "checkpoint edited"]
         assert [(line["before"], line["after"]) for line in edited] == [(earlier, "2024-01-01T00:00:00+00:00")]
         assert not [path for path in checkpoint.history(storage, "visits") if "2024-01-01T" in path.read_text()]
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '{"bound": 7}'])
+def test_a_kept_version_that_is_damaged_stops_no_run(
+    published: Project, caplog: pytest.LogCaptureFixture, content: str
+) -> None:
+    storage, now = Storage.from_environment(), json.loads(published.variables[KEY])
+    checkpoint.history(storage, "visits")[-1].write_text(content)
+    published.variables[KEY] = json.dumps(now | {"bound": "2024-01-01T00:00:00Z"})
+    published.run()
+    (line,) = [line for line in audit_check.entries(storage) if line["action"] == "checkpoint edited"]
+    assert (line["before"], line["who"]) == ("cannot be read", checkpoint_edits.WHO)
+    assert "cannot be read" in caplog.text
+
+
+def test_clocks_of_workers_may_differ(published: Project) -> None:
+    """A version that bears a later name than the checkpoint, of a worker whose clock was ahead, is no edit."""
+    storage = Storage.from_environment()
+    (kept,) = checkpoint.history(storage, "visits")
+    kept.with_name("29990101T000000.000000Z.json").write_text(kept.read_text().replace("00Z", "01Z"))
+    published.run()
+    assert [line for line in audit_check.entries(storage) if line["action"] == "checkpoint edited"] == []
 
 
 def test_a_run_of_a_range_does_not_ask_for_the_checkpoint(published: Project) -> None:

@@ -130,9 +130,13 @@ def test_old_versions_of_a_checkpoint_go_but_the_newest_thirty_stay(published: P
     (newest,) = checkpoint.history(storage, "visits")
     for day in range(1, 32):
         shutil.copy(newest, newest.with_name(f"202001{day:02d}T000000.000000Z.json"))
+    for minute in range(40):  # which nobody can go back to
+        shutil.copy(newest, newest.with_name(f"20200201T00{minute:02d}00.000000Z.edited"))
     age(published)
     found = removal.due(storage, Policy(), datetime.now(UTC) + LATER)
     gone = [entry.path for entry in found.entries if entry.kind == "checkpoints"]
+    assert sum(path.endswith(".edited") for path in gone) == 40
+    gone = [path for path in gone if path.endswith(".json")]
     assert gone == [f"checkpoints/visits/202001{day:02d}T000000.000000Z.json" for day in range(1, len(gone) + 1)]
     assert len(gone) == 2, "thirty of 32 stay"
 

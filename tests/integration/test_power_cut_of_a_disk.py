@@ -1,7 +1,7 @@
 """Power cuts on a real file system: an ext4 in a file, of which a copy is taken before every step of two publications.
 
-A copy is what the disk held at that moment. The file system writes nothing by itself for an hour, so that everything
-that nobody has flushed is lost, as it may be in the worst case.
+A copy is what the disk held at that moment. The file system commits nothing by itself for an hour, so that names and
+contents that nobody has flushed are lost, as they may be in the worst case.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def mounted(image: Path, folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        command("umount", folder)
+        command("umount", "-l", folder)  # at once, even if a test that fails still holds a file
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,12 @@ def disk(project: Project, tmp_path: Path) -> Iterator[Disk]:
     image = tmp_path / "disk.img"
     with image.open("xb") as file:
         file.truncate(24 << 20)
-    command("mkfs.ext4", "-q", "-E", "lazy_itable_init=0", image)
     with ExitStack() as stack:
         try:
+            command("mkfs.ext4", "-q", "-E", "lazy_itable_init=0", image)
             stack.enter_context(mounted(image, project.folder / "data"))
-        except subprocess.CalledProcessError as error:
-            pytest.skip(f"{NO_DISK}: {error.stderr.decode().strip()}")
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f"{NO_DISK}: {getattr(error, 'stderr', error)!r}")
         yield Disk(image)
 
 

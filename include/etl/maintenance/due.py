@@ -186,7 +186,9 @@ def _temporary(look: Look, source: str) -> Iterator[Entry]:
 
 
 def _checkpoints(look: Look, source: str) -> Iterator[Entry]:
-    for path in sorted((look.storage.root / "checkpoints" / source).glob("[0-9]*"))[:-VERSIONS]:
+    paths = sorted((look.storage.root / "checkpoints" / source).glob("[0-9]*"))
+    versions = [path for path in paths if path.suffix == ".json"]
+    for path in [path for path in paths if path not in versions[-VERSIONS:]]:
         entry = _entry(look, "checkpoints", source, path, "older than keep, and many newer ones are there")
         yield from [entry] if entry else []
 

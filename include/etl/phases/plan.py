@@ -39,7 +39,7 @@ def plan(run: Run, parameters: Parameters, trigger: Trigger, variables: checkpoi
         begin_anew(run)
         close_interrupted(run)
         counter.facts = {"who": trigger.who, "reason": parameters.reason}
-        if run.source.cursor and choose_mode(run.source, parameters, trigger) != "range":  # which needs no checkpoint
+        if _uses_checkpoint(run.source, parameters, trigger):
             checkpoint_edits.record(run.source, variables, run.storage)
         decided = decide(run, parameters, trigger, variables, lambda: look(run.source))
         if parameters.drop:
@@ -60,6 +60,12 @@ def plan(run: Run, parameters: Parameters, trigger: Trigger, variables: checkpoi
         extraction_audit.started(run, decided, trigger.kind)
         log.info("%s reads %s; its end: %s", run.source.source, decided.window.label, decided.bound.label)
         return decided
+
+
+def _uses_checkpoint(source: Source, parameters: Parameters, trigger: Trigger) -> bool:
+    if source.cursor is None or parameters.drop or parameters.release:
+        return False
+    return choose_mode(source, parameters, trigger) in ("incremental", "full")
 
 
 def look(source: Source) -> Writers:

@@ -14,7 +14,7 @@ from include.etl.columns import converted, declared_type, no_such_type
 from include.etl.completeness import extraction as completeness
 from include.etl.completeness.transformation import check_kept
 from include.etl.config import Source
-from include.etl.duck import count, key_passes, parquet, quote, text
+from include.etl.duck import collect_repeated, count, key_passes, parquet, quote, text
 from include.etl.errors import DataError, SchemaChanged
 from include.etl.handover import DELETED_AT, METADATA, Extracted, Plan, Position, Transformed, written
 from include.etl.names import published_name, published_names
@@ -112,11 +112,8 @@ def _without_duplicates(connection: duckdb.DuckDBPyConnection, source: Source, p
     if not source.primary_key:
         return parquet(parts)
     keys = ", ".join(quote(column) for column in source.primary_key)
-    copies = f"SELECT {keys}, count(*) AS _copies FROM {parquet(parts)}"
-    connection.execute(f"CREATE TEMP TABLE repeated AS {copies} WHERE false GROUP BY {keys}")
-    for part in key_passes(list(map(quote, source.primary_key)), count(connection, parquet(parts))):
-        connection.execute(f"INSERT INTO repeated {copies} WHERE {part} GROUP BY {keys} HAVING count(*) > 1")
-    if not count(connection, "repeated"):
+    collect_repeated(connection, parquet(parts), list(map(quote, source.primary_key)))
+    if not count(connection, "_repeated"):
         return parquet(parts)
     number = "((file_index::BIGINT << 40) + file_row_number)"
     cursor = source.cursor and quote(source.cursor.column)
@@ -124,7 +121,7 @@ def _without_duplicates(connection: duckdb.DuckDBPyConnection, source: Source, p
     numbered = parquet(parts, numbered=True)
     connection.execute(
         f"CREATE TEMP TABLE latest AS SELECT {keys}, max_by({number}, {version}) AS _number "
-        f"FROM {numbered} SEMI JOIN repeated USING ({keys}) GROUP BY {keys}"
+        f"FROM {numbered} SEMI JOIN _repeated USING ({keys}) GROUP BY {keys}"
     )
     same = " AND ".join(f"latest.{quote(column)} = rows.{quote(column)}" for column in source.primary_key)
     older = f"SELECT 1 FROM latest WHERE {same} AND latest._number <> {number}"
@@ -136,7 +133,7 @@ def _surplus(connection: duckdb.DuckDBPyConnection, source: Source) -> int:
     if not source.primary_key:
         return 0
     known = " AND ".join(f"{quote(column)} IS NOT NULL" for column in source.primary_key)
-    (found,) = connection.sql(f"SELECT coalesce(sum(_copies - 1), 0) FROM repeated WHERE {known}").fetchall()
+    (found,) = connection.sql(f"SELECT coalesce(sum(_copies - 1), 0) FROM _repeated WHERE {known}").fetchall()
     return int(found[0])
 
 

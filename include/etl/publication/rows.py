@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from include.etl import cursor as cursors
 from include.etl.columns import converted
 from include.etl.config import Source
-from include.etl.duck import count, parquet, quote
+from include.etl.duck import batches, count, parquet, quote
 from include.etl.errors import ConfigurationError, StorageError
 from include.etl.handover import DELETED_AT, METADATA, Position, Window
 from include.etl.names import published_name
@@ -175,5 +175,5 @@ def moment(value: datetime) -> str:
 
 
 def _cast(reader: pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    for batch in reader:
+    for batch in batches(reader):
         yield batch.cast(schema)

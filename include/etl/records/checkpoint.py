@@ -202,8 +202,9 @@ def keep(kept: Checkpoint, storage: Storage) -> None:
     if not path.exists():
         write_json(path, content)
         if read_json(path) != content:
+            path.unlink()
             raise StorageError(
-                f"file {path}: it does not hold the checkpoint that was written; it is moved all the same"
+                f"file {path}: it did not hold the checkpoint that was written; it is moved all the same"
             )
 
 

@@ -90,9 +90,11 @@ def _frames(
     import pandas as pd
     import pyarrow as pa
 
+    from include.etl.duck import batches
+
     empty = reader.schema.empty_table()
     seen = False
-    for batch in reader:
+    for batch in batches(reader):
         seen = True
         frame = pa.Table.from_batches([batch]).to_pandas(types_mapper=pd.ArrowDtype)
         yield _called(name, function, frame)

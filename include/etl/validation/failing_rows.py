@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from include.etl.duck import quote, text
+import duckdb
+
+from include.etl.duck import collect_repeated, quote, text
 from include.etl.validation.suites import BATCH, Entry, Suite, as_list, suite_error
 
 ABOUT_ROWS = (
@@ -37,6 +39,12 @@ def check_supported(suite: Suite) -> None:
 def is_about_rows(type_: str) -> bool:
     """Whether single rows break this expectation, and not the table as a whole."""
     return type_.startswith(ABOUT_ROWS) and type_ not in ABOUT_TYPES
+
+
+def prepare(connection: duckdb.DuckDBPyConnection, entry: Entry) -> None:
+    """Make what the condition refers to beside the view `batch`; to be called before each condition is used."""
+    if CONDITIONS[entry.type] is _twice:
+        collect_repeated(connection, BATCH, [_column(entry.kwargs)])
 
 
 def condition(entry: Entry) -> str:
@@ -91,9 +99,9 @@ def _regex(kwargs: Kwargs) -> str:
 
 
 def _twice(kwargs: Kwargs) -> str:
-    """All copies are set aside: which of them is the right one, nobody can tell from here."""
+    """All copies are set aside: which of them is the right one, nobody can tell from here. See `prepare`."""
     column = _column(kwargs)
-    return f"{column} IN (SELECT {column} FROM {BATCH} GROUP BY {column} HAVING count(*) > 1)"
+    return f"{column} IN (SELECT {column} FROM _repeated)"
 
 
 def _not_in_reference(kwargs: Kwargs) -> str:

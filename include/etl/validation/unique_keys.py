@@ -23,7 +23,7 @@ def count_repeated(engine: DuckDBExecutionEngine, rows: sa.Selectable, columns: 
     total = int(engine.execute_query(_select(sa.func.count(), rows)).scalar_one())
     found = 0
     for part in key_passes([quote(name) for name in columns], total):
-        groups = _select(sa.func.count().label("times"), rows).where(whole, sa.text(part)).group_by(*keys)
+        groups = _select(sa.func.count().label("times"), rows).where(whole, sa.literal_column(part)).group_by(*keys)
         repeated = groups.having(sa.func.count() > 1).subquery("repeated")
         times = _select(sa.func.coalesce(sa.func.sum(repeated.c.times), 0), repeated)
         found += int(engine.execute_query(times).scalar_one())

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from include.etl import duck, transforms
+from include.etl import duck, ranges, transforms
 from include.etl.completeness.extraction import FILE
 from include.etl.config import Source
 from include.etl.errors import ConfigurationError, DataError
@@ -95,6 +95,17 @@ def test_exactly_one_version_of_every_key(
         versions = [at for key, at, _ in rows if key == row["id"]]
         assert row["at"] == max((at for at in versions if at), default=None)
     assert table.num_rows - len(keyed) == sum(row[0] is None for row in rows)
+
+
+def test_a_value_that_does_not_convert_is_not_shown_where_ranges_are_sorted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "RANGE_ROWS", 10)
+    numbers = [rows_of(*((n, day(1), str(n)) for n in range(start, start + 10))) for start in (0, 10, 20)]
+    numbers.append(rows_of((30, day(1), "S1234567D")))
+    with pytest.raises(DataError, match="column 'note': 1 rows do not convert to INTEGER") as error:
+        transformed(tmp_path, numbers, transform={"types": {"note": "INTEGER"}})
+    assert "S1234567D" not in str(error.value)
 
 
 @pytest.mark.usefixtures("_at_once")

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from datetime import datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -30,6 +33,28 @@ def repeated(keys: list[Any]) -> int:
     """How many have a twin; NULL is equal to nothing."""
     times = Counter(key for key in keys if key is not None and None not in (key if isinstance(key, tuple) else ()))
     return sum(count for count in times.values() if count > 1)
+
+
+@pytest.mark.parametrize("metric", ["column_values.unique", "compound_columns.unique"])
+def test_they_are_counted_here_and_not_by_great_expectations(check: Check, metric: str) -> None:
+    check(("expect_column_values_to_be_unique", {"column": "id"}), ("expect_compound_columns_to_be_unique", BOTH))
+    from great_expectations.expectations.registry import get_metric_provider
+
+    from include.etl.validation import datasource, unique_keys
+
+    ours = {"column_values.unique": unique_keys.RepeatedValues, "compound_columns.unique": unique_keys.RepeatedKeys}
+    engine = object.__new__(datasource.DuckDBExecutionEngine)
+    assert get_metric_provider(f"{metric}.unexpected_count", engine)[0] is ours[metric]
+
+
+@pytest.mark.usefixtures("_at_once")
+def test_names_of_columns_are_names(check: Check, tmp_path: Path) -> None:
+    name = "visit :id %s \\:b"
+    pq.write_table(pa.table({name: [1, 2, 3, 1]}), tmp_path / "odd.parquet")
+    (failure,) = check(
+        ("expect_column_values_to_be_unique", {"column": name}), parts=[tmp_path / "odd.parquet"]
+    ).critical
+    assert failure.unexpected_count == 2
 
 
 @pytest.mark.usefixtures("_at_once")
