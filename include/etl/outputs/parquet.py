@@ -60,6 +60,7 @@ def write_groups(file: BinaryIO, schema: pa.Schema, groups: Iterator[pa.Table]) 
             rows += group.num_rows
             group = next(groups, None)
             written.result()
+            pa.default_memory_pool().release_unused()  # tens of MB, which Arrow would keep for later
     return rows
 
 
