@@ -27,9 +27,10 @@ clean: setup ## Remove what the demo has made: .airflow, demo/data, what its sou
 test: setup databases check ## Every check and every test
 	@$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
-soak: setup databases ## Histories of late commits, many and long: SEEDS=10 SECONDS=30, some 25 minutes
-	@HISTORY_SEEDS=$(or $(SEEDS),10) HISTORY_SECONDS=$(or $(SECONDS),30) $(BIN)/python -m pytest -s -q \
-		tests/integration/test_history.py tests/integration/test_numbers_history.py
+soak: setup databases ## Late commits, many and long (SEEDS=10 SECONDS=30), and crashes at every step: some 30 minutes
+	@EVERY_STEP=1 HISTORY_SEEDS=$(or $(SEEDS),10) HISTORY_SECONDS=$(or $(SECONDS),30) $(BIN)/python -m pytest -s -q \
+		--timeout 1200 tests/integration/test_history.py tests/integration/test_numbers_history.py \
+		tests/integration/test_crash_anywhere.py tests/integration/test_power_cut_of_a_disk.py
 
 databases: ## Install PostgreSQL and MariaDB for the tests, where they are missing and it is allowed
 	@scripts/install_databases.sh

@@ -52,7 +52,7 @@ def _list(asked: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _about_one(asked: argparse.Namespace) -> list[dict[str, Any]]:
-    from include.etl import quarantine
+    from include.etl import quarantine, quarantine_decisions
     from include.etl.run import prepare, run_source
 
     run, trigger = prepare(asked.source)
@@ -70,7 +70,7 @@ def _about_one(asked: argparse.Namespace) -> list[dict[str, Any]]:
         report["still_set_aside"] = done.publication.rows.removed.get("quarantined", 0)
     else:
         cli.confirm(asked, f"Delete {one.rows} set-aside rows of {asked.source} for good.")
-        quarantine.drop(run.storage, one, trigger.triggered_by, asked.reason)
+        quarantine_decisions.drop(run.storage, one, trigger.triggered_by, asked.reason)
     return [report]
 
 

@@ -7,34 +7,24 @@ data/quarantine/<source>/decisions.jsonl             who released or dropped wha
 
 from __future__ import annotations
 
-import json
-import logging
-import os
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import duckdb
 
 from include.etl import duck
-from include.etl.config import Source
 from include.etl.duck import parquet, quote, text
-from include.etl.errors import ConfigurationError, DataError, StorageError, ValidationFailed
-from include.etl.handover import Handover, Moment, Position, Window
-from include.etl.maintenance.policy import load_policy
-from include.etl.records import audit
+from include.etl.errors import ConfigurationError, DataError, ValidationFailed
+from include.etl.handover import Handover, Moment, Window
 from include.etl.records.run import Run
 from include.etl.records.set_aside import NEXT, NOTHING, RECORD, ROWS, folder_of, nothing, of_this_try, private
-from include.etl.storage import Storage, plain_name, publish, read_json, remove_folder, seal, write_json
+from include.etl.storage import Storage, publish, read_json, remove_folder, seal, write_json
 from include.etl.validation import Failure, Reference, Verdict
 from include.etl.validation.failing_rows import condition, is_about_rows, prepare
 from include.etl.validation.suites import BATCH, read_suite
 
-log = logging.getLogger("etl.quarantine")
-DECISIONS = "decisions.jsonl"
 ROW, REASONS = "_row", "_reasons"
-DAY = timedelta(days=1)
 NUMBER = "((file_index::BIGINT << 40) + file_row_number)"
 """A row's place in the raw parts, by which transform leaves it out."""
 
@@ -89,7 +79,7 @@ def set_aside(
         reasons=reasons,
         set_aside_at=datetime.now(UTC),
     )
-    _record(beside, made)
+    record(beside, made)
     (beside / NOTHING).unlink(missing_ok=True)
     return made
 
@@ -132,69 +122,8 @@ def rows_file(storage: Storage, one: Quarantine) -> Path:
     return folder_of(storage, one.source, one.run_key) / ROWS
 
 
-def span(storage: Storage, source: Source, one: Quarantine) -> tuple[Position, Position] | None:
-    """The part of the run's window to read again: around the rows' cursor values; None for everything."""
-    if source.cursor is None or one.window.mode == "full":
-        return None
-    column, rows = quote(source.cursor.column), parquet([rows_file(storage, one)])
-    with duck.session(source.memory_limit_mb, rows_file(storage, one).parent / ".scratch") as connection:
-        kind = "HUGEINT" if source.cursor.numbered else "TIMESTAMP"
-        limits = f"min({column})::{kind}, max({column})::{kind}, count(*) - count({column})"
-        ((low, high, missing),) = connection.sql(f"SELECT {limits} FROM {rows}").fetchall()
-    if missing:
-        return None
-    if isinstance(low, int):
-        return low, high + 1
-    # A day is more than any time zone's distance to UTC, in which a cursor without zone may be off here.
-    start, end = (moment.replace(tzinfo=UTC) + day for moment, day in ((low, -DAY), (high, DAY)))
-    return max(start, one.window.read_from or start), min(end, one.window.end)
-
-
-def mark_released(run: Run, run_key: str, by: str, reason: str) -> None:
-    """Note that a run has published those rows, or has set them aside anew; the copy stays until it is dropped."""
-    one = next((one for one in standing(run.storage, run.source.source) if one.run_key == run_key), None)
-    if one is None:
-        log.warning("%s: the rows set aside were dropped while they were read again", run_key)
-        return
-    _record(rows_file(run.storage, one).parent, one.model_copy(update={"released_by": run.run_id}))
-    decided(run.storage, one, "release", by, reason)
-
-
-def drop(storage: Storage, one: Quarantine, by: str, reason: str) -> None:
-    """Delete the rows for good, and say so in the record of decisions first.
-
-    Raises:
-        ConfigurationError: the source is held; or the run has not published the others yet, and its next try needs
-            to know which to leave out.
-    """
-    if one.source in load_policy().hold:
-        raise ConfigurationError(f"source {one.source!r} is held (maintenance.yaml: hold); nothing of it is deleted")
-    summary = storage.root / "runs" / one.source / one.run_key / "summary.json"
-    if summary.exists() and read_json(summary)["status"] != "published":
-        raise ConfigurationError(
-            f"source {one.source!r}: run {one.run_id} has not published the other rows; clear it first, then drop"
-        )
-    decided(storage, one, "drop", by, reason)
-    remove_folder(folder_of(storage, one.source, one.run_key))
-
-
-def decided(storage: Storage, one: Quarantine, decision: str, by: str, reason: str) -> None:
-    """Add a line to the audit and to the source's record of decisions."""
-    facts = {"run_key": one.run_key, "run_id": one.run_id, "rows": one.rows}
-    audit.record(storage, f"quarantine {decision}", one.source, reason, who=by, **facts)
-    line: dict[str, Any] = {"at": datetime.now(UTC).isoformat(), "decision": decision, "by": by, "reason": reason}
-    line |= facts
-    path = storage.root / "quarantine" / plain_name(one.source) / DECISIONS
-    try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise StorageError(f"file {path}: {error.strerror}") from error
-
-
-def _record(folder: Path, one: Quarantine) -> None:
+def record(folder: Path, one: Quarantine) -> None:
+    """Note what is set aside, beside its rows."""
     write_json(folder / RECORD, one.model_dump(mode="json"))
     (folder / RECORD).chmod(0o600)
 

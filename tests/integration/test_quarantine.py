@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from include.etl import quarantine
+from include.etl import quarantine, quarantine_decisions
 from include.etl import run as runner
 from include.etl.errors import ConfigurationError, StorageError, ValidationFailed
 from include.etl.handover import Plan
@@ -284,7 +284,7 @@ def test_released_rows_that_are_dropped_meanwhile(
     check = runner.check
 
     def dropped(run: Run, plan: Any, extracted: Any) -> Any:
-        quarantine.drop(run.storage, one, "me", "why")
+        quarantine_decisions.drop(run.storage, one, "me", "why")
         return check(run, plan, extracted)
 
     monkeypatch.setattr(runner, "check", dropped)
@@ -383,7 +383,7 @@ def test_drop_asks_and_leaves_a_line(
     hold = clinic.folder / "maintenance.yaml"
     hold.write_text("hold: [visits]\n")
     with pytest.raises(ConfigurationError, match="'visits' is held"):
-        quarantine.drop(Storage(clinic.folder / "data"), one, "me", "why")
+        quarantine_decisions.drop(Storage(clinic.folder / "data"), one, "me", "why")
     assert quarantine.rows_file(Storage(clinic.folder / "data"), one).exists()
     hold.unlink()
     assert quarantined(clinic, capsys, *asked)[0] == 2
@@ -401,7 +401,7 @@ def test_drop_waits_until_the_others_are_published(clinic: Project, monkeypatch:
         the_same_run(clinic)
     (one,) = aside(clinic)
     with pytest.raises(ConfigurationError, match="has not published the other rows"):
-        quarantine.drop(Storage(clinic.folder / "data"), one, "me", "why")
+        quarantine_decisions.drop(Storage(clinic.folder / "data"), one, "me", "why")
 
 
 @pytest.mark.parametrize(

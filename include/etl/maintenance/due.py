@@ -1,38 +1,23 @@
-"""Finds what is due to be deleted, and what a person has to look at; deletes nothing."""
+"""Finds what is due to be deleted; deletes nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Literal
 
 from include.etl import quarantine
 from include.etl.config import Source
 from include.etl.errors import ConfigurationError
 from include.etl.handover import Handover
 from include.etl.lock import left_by
-from include.etl.maintenance.policy import Policy
+from include.etl.maintenance.findings import Finding, disagreements, overdue
+from include.etl.maintenance.look import Kind, Look, changed
 from include.etl.publication import journal, standing
 from include.etl.records.manifest import FOLDER, Manifest, path_of
 from include.etl.sources import load_sources
 from include.etl.storage import Storage, read_json
 
-Kind = Literal[
-    "raw",
-    "interim",
-    "processed",
-    "quarantine",
-    "reports",
-    "runs",
-    "checkpoints",
-    "logs",
-    "history",
-    "staging",
-    "temporary",
-    "backups",
-]
 VERSIONS = 30
 """Kept versions of a checkpoint that stay: a source that has not run for years still has one to go back to."""
 BY_SOURCE = ("raw", "interim", "processed", "quarantine", "reports", "runs", "staging", "checkpoints")
@@ -50,28 +35,6 @@ class Entry(Handover):
     newest: datetime
     """When something in it last changed; of a publication when it was made."""
     why: str
-
-
-class Finding(Handover):
-    """Something that is not in order, for a person to look at."""
-
-    source: str
-    path: str
-    what: str
-
-
-@dataclass(frozen=True)
-class Look:
-    """Where to look, by which rules, and at which moment."""
-
-    storage: Storage
-    policy: Policy
-    now: datetime
-
-    def due(self, kind: Kind, newest: datetime) -> bool:
-        """Whether something of this kind, last changed then, is old enough."""
-        keep = getattr(self.policy.keep, kind, self.policy.longest_run)
-        return keep is not None and self.now - newest > max(keep, self.policy.longest_run)
 
 
 def known_sources(storage: Storage) -> list[str]:
@@ -99,7 +62,7 @@ def of_source(look: Look, source: str) -> tuple[list[Entry], list[Finding]]:
     )
     manifests = found.manifests if found else []
     undecided = [one for one in quarantine.standing(look.storage, source) if one.released_by is None]
-    findings = [*_findings(look, source, manifests), *_overdue(look, undecided)]
+    findings = [*disagreements(look, source, manifests), *overdue(look, undecided)]
     if source in look.policy.hold:
         return [], findings
     keys = {one.run_key for one in undecided}
@@ -115,27 +78,6 @@ def shared(look: Look) -> list[Entry]:
     kinds: tuple[Kind, ...] = ("logs", "history")
     paths = [(kind, path) for kind in kinds for path in (look.storage.root / kind).rglob("[!.]*") if path.is_file()]
     return [entry for kind, path in paths if (entry := _entry(look, kind, "", path, "older than keep"))]
-
-
-def left_over(look: Look) -> Iterator[Finding]:
-    """What was left by a process that was killed, or set aside, or by a source that is configured no more."""
-    root, configured = look.storage.root, {one.source for one in load_sources()}
-    places = {
-        ".drill": "left by a drill that was killed; delete it",
-        "backups/.making": "left by a backup that was killed; the next one uses it",
-        "damaged/*": "set aside as damaged; delete it once nobody needs it",
-    }
-    for pattern, what in places.items():
-        for path in sorted(root.glob(pattern)):
-            if look.now - _changed(path) > look.policy.longest_run:
-                yield Finding(source="", path=look.storage.relative(path), what=what)
-    for path in sorted(root.glob(f"processed/*/{FOLDER}")):
-        if path.parent.name not in configured:
-            where, what = (
-                look.storage.relative(path.parent),
-                "its source is configured no more; nothing of it is deleted",
-            )
-            yield Finding(source=path.parent.name, path=where, what=what)
 
 
 def _runs_folders(look: Look, source: str, manifests: list[Manifest], undecided: set[str]) -> Iterator[Entry]:
@@ -163,14 +105,6 @@ def _waits(look: Look, source: str, key: str) -> bool:
 def at_work(storage: Storage, source: str, key: str) -> bool:
     """Whether a task of this run is at work."""
     return any(left_by(lock) is None for lock in (storage.root / "runs" / source / key).glob(".*.lock"))
-
-
-def _overdue(look: Look, undecided: list[quarantine.Quarantine]) -> Iterator[Finding]:
-    """Rows set aside that nobody has decided about. They may be published nowhere else, so age alone deletes none."""
-    for one in undecided:
-        if look.due("quarantine", one.set_aside_at):
-            what = f"{one.rows} rows set aside are older than keep, and neither released nor dropped; decide on them"
-            yield Finding(source=one.source, path=f"quarantine/{one.source}/{one.run_key}", what=what)
 
 
 def _published(look: Look, source: str, key: str) -> bool:
@@ -220,38 +154,13 @@ def _publications(look: Look, source: str, manifests: list[Manifest]) -> Iterato
             )
 
 
-def _findings(look: Look, source: str, manifests: list[Manifest]) -> Iterator[Finding]:
-    root = look.storage.root
-    pending = root / "staging" / source / journal.NAME
-    if pending.exists():  # files are on their way: what is listed and what is there need not agree
-        if look.now - _changed(pending) > look.policy.longest_run:
-            where, what = look.storage.relative(pending), "a publication was stopped; the next run finishes it"
-            yield Finding(source=source, path=where, what=what)
-        return
-    folder = root / "processed" / source
-    listed = {file.path for one in manifests for file in one.files}
-    for missing in sorted(listed):
-        if not (folder / missing).exists():
-            yield Finding(
-                source=source, path=f"processed/{source}/{missing}", what="a manifest lists it; it is missing"
-            )
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and path.name[0] != "." and not name.startswith(FOLDER) and name not in listed:
-            yield Finding(source=source, path=look.storage.relative(path), what="no manifest lists it")
-
-
 def _entry(look: Look, kind: Kind, source: str, path: Path, why: str) -> Entry | None:
     """The entry for a file or a folder with all that is in it, if it is due."""
     inside = sorted(path.rglob("*")) if path.is_dir() and not path.is_symlink() else []
-    newest = max(_changed(one) for one in [path, *inside])
+    newest = max(changed(one) for one in [path, *inside])
     if not look.due(kind, newest):
         return None
     files = [one for one in [path, *inside] if one.is_symlink() or one.is_file()]
     size = sum(one.lstat().st_size for one in files)
     relative = look.storage.relative(path)
     return Entry(kind=kind, source=source, path=relative, files=len(files), bytes=size, newest=newest, why=why)
-
-
-def _changed(path: Path) -> datetime:
-    return datetime.fromtimestamp(path.lstat().st_mtime, UTC)

@@ -13,16 +13,9 @@ from include.etl.errors import ConfigurationError, ExtractionError, StorageError
 from include.etl.handover import Handover
 from include.etl.lock import locked
 from include.etl.maintenance import backups
-from include.etl.maintenance.due import (
-    Entry,
-    Finding,
-    Look,
-    known_sources,
-    left_over,
-    of_source,
-    refuse_unknown_hold,
-    shared,
-)
+from include.etl.maintenance.due import Entry, known_sources, of_source, refuse_unknown_hold, shared
+from include.etl.maintenance.findings import Finding, left_over
+from include.etl.maintenance.look import Look
 from include.etl.maintenance.policy import Policy, load_policy
 from include.etl.publication import journal
 from include.etl.records import audit, manifest

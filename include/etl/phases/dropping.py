@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from include.etl import quarantine
+from include.etl import quarantine, quarantine_decisions
 from include.etl.handover import Plan
 from include.etl.phases.request import Parameters, refused
 from include.etl.records.run import Run
@@ -30,6 +30,6 @@ def planned(run: Run, parameters: Parameters, who: str) -> Plan:
 def drop(run: Run, plan: Plan, run_key: str) -> int:
     """Delete the rows, with a line in the audit and in the record of decisions; how many they were."""
     one = quarantine.one_of(run.storage, run.source.source, run_key)
-    quarantine.drop(run.storage, one, plan.triggered_by, plan.reason)
+    quarantine_decisions.drop(run.storage, one, plan.triggered_by, plan.reason)
     log.warning("%s: %d rows that run %s had set aside are deleted", run.source.source, one.rows, one.run_id)
     return one.rows

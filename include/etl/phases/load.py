@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from include.etl import quarantine
+from include.etl import quarantine_decisions
 from include.etl.completeness import publication as completeness
 from include.etl.completeness.replaced import published_before
 from include.etl.config import Source
@@ -66,7 +66,7 @@ def load(
         journal.finish(staging, folder)
         extraction_audit.published(run, plan, written)
         if plan.releases:
-            quarantine.mark_released(run, plan.releases, plan.triggered_by, plan.reason)
+            quarantine_decisions.mark_released(run, plan.releases, plan.triggered_by, plan.reason)
         moved = _move_checkpoint(run, plan, variables, counter)
         path = run.storage.relative(folder / manifest.path_of(plan.window))
         counter.rows, counter.bytes = written.rows.published, sum(file.bytes for file in written.files)

@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from include.etl import numbers, quarantine, slices
+from include.etl import numbers, quarantine, quarantine_decisions, slices
 from include.etl.config import Source
 from include.etl.engines import open_source
 from include.etl.engines.base import Writers
@@ -137,7 +137,7 @@ def _releasing(run: Run, parameters: Parameters) -> Parameters:
         raise refused(run.source, asked[0], getattr(parameters, asked[0]), "nothing with release")
     one = quarantine.one_of(run.storage, run.source.source, str(parameters.release))
     reason = parameters.reason or f"release of what run {one.run_id} has set aside"
-    span = quarantine.span(run.storage, run.source, one)
+    span = quarantine_decisions.span(run.storage, run.source, one)
     if span is None:
         return Parameters(mode="full", reason=reason, release=one.run_key)
     start, end = (written(position) for position in span)

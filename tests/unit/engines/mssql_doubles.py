@@ -1,17 +1,30 @@
-"""Stand-ins for the socket of SQL Server's clients: scripted answers, and a record of the SQL that was sent."""
+"""Stand-ins for the socket of SQL Server's clients: scripted answers, a record of what was sent, and their errors."""
 
 from __future__ import annotations
 
+import importlib.util
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pymssql
+import pytest
+
+from include.etl.engines.base import Limits
+from include.etl.engines.mssql import MsSqlEngine
 
 DESCRIPTION = ("is_hidden", "column_ordinal", "name", "system_type_name", "max_length", "precision", "scale")
 DESCRIPTION += ("user_type_name",)
 Described = tuple[str, str, int, int, int]
 Answer = Callable[[], None]
+ID: Described = ("id", "int", 4, 10, 0)
+EMPTY = pa.RecordBatch.from_pydict({"id": pa.array([], pa.int32())})
+ONE = pa.RecordBatch.from_pydict({"id": pa.array([1, None], pa.int32())})
+MSSQL_PYTHON = importlib.util.find_spec("mssql_python") is not None
+needs_mssql_python = pytest.mark.skipif(
+    not MSSQL_PYTHON, reason="mssql-python IS NOT TESTED: not installed; pymssql is read with instead"
+)
 
 
 class FakeServer:
@@ -124,3 +137,35 @@ class FakeCursor:
 
     def close(self) -> None:
         pass
+
+
+def fake(kind: str, monkeypatch: pytest.MonkeyPatch, described: list[Described], rows: list[Any]) -> FakeServer:
+    server = FakeServer(described, rows)
+    monkeypatch.setattr(f"{'mssql_python' if kind == 'mssql-python' else kind}.connect", server.connect)
+    return server
+
+
+def rows_of(kind: str) -> list[Any]:
+    return [ONE, EMPTY] if kind == "mssql-python" else [(1,), (None,)]
+
+
+def engine(**limits: float) -> MsSqlEngine:
+    return MsSqlEngine("clinic", Limits(**limits), "nightly */ run")  # type: ignore[arg-type]
+
+
+def error(kind: str, number: int, state: str, text: str) -> Exception:
+    """The client's own error for an error of the server."""
+    if kind == "pymssql":
+        return pymssql.OperationalError(number, text.encode())
+    import mssql_python.exceptions
+
+    found = mssql_python.exceptions.sqlstate_to_exception(state, f"[Microsoft][SQL Server]{text}")
+    assert found is not None
+    return found
+
+
+def raises(problem: Exception) -> Any:
+    def answer() -> None:
+        raise problem
+
+    return answer
