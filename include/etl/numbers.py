@@ -14,10 +14,11 @@ from datetime import timedelta
 from pathlib import Path
 
 from include.etl import cursor, row_versions
+from include.etl.completeness.checksums import selecting
 from include.etl.config import Source
 from include.etl.config_sections import Cursor
 from include.etl.engines import open_source
-from include.etl.engines.base import Query, Writer, Writers
+from include.etl.engines.base import Writer, Writers
 from include.etl.errors import ConfigurationError
 from include.etl.handover import Bound, Handover, Mode, Moment, Window, written
 from include.etl.horizon import MARGIN, began, degraded, lag
@@ -53,8 +54,8 @@ def observe(source: Source) -> int | None:
                 f"{source.query or source.table}; allowed: {', '.join(columns.names)}"
             )
         cursor.bound(0, columns.field(name).type, source)  # refuses a column that holds no whole numbers
-        largest = f"SELECT max(numbered.{quote(name, engine.dialect)}) AS largest FROM (\n{everything.sql}\n) numbered"
-        (found,) = session.single_row(Query(largest, everything.params))
+        largest = selecting(everything, engine.dialect, [f"max({quote(name, engine.dialect)}) AS largest"])
+        (found,) = session.single_row(largest)
     return None if found is None else int(found) + 1
 
 

@@ -27,10 +27,21 @@ DIGITS = 14
 HALF = 10**18
 """What the lower half of a wide decimal's unscaled digits counts up to; `totals.py` puts the halves together."""
 
-_ORACLE_MINUTES = "round((trunc({0}, 'MI') - date '1970-01-01') * 1440)"
+# Oracle subtracts dates before 15 October 1582 by the Julian calendar; these are days since 1970 by the Gregorian one,
+# of years that begin in March, so that the leap day is their last.
+_ORACLE_YEAR = "(extract(year from {0}) - case when extract(month from {0}) < 3 then 1 else 0 end)"
+_ORACLE_DAYS = (
+    f"(365 * {_ORACLE_YEAR} + floor({_ORACLE_YEAR} / 4) - floor({_ORACLE_YEAR} / 100) + floor({_ORACLE_YEAR} / 400)"
+    " + floor((153 * mod(extract(month from {0}) + 9, 12) + 2) / 5) + extract(day from {0}) - 719469)"
+)
+_ORACLE_MINUTES = (
+    f"({_ORACLE_DAYS} * 1440 + extract(hour from cast({{0}} as timestamp)) * 60"
+    " + extract(minute from cast({0} as timestamp)))"
+)
 _TSQL_MOMENT = "cast(convert(varchar(27), {0}, 126) as datetime2(7))"  # a datetime's digits as they are read
 # Unscaled digits, which no number of rows makes overflow in two halves. CONCAT takes NULL for an empty text.
 _TSQL_DIGITS = f"right(concat('{'0' * 40}', replace(replace(convert(varchar(41), {{0}}), '.', ''), '-', '')), 40)"
+_TSQL_UNICODE = "convert(nvarchar(max), {0})"  # varchar(3) in UTF-8 holds 3 bytes, and not 'abé'
 _TSQL_SIGN = "case when {0} < 0 then -1 else 1 end"
 _DUCKDB_DIGITS = "replace({0}::VARCHAR, '.', '')::HUGEINT"
 FORMS: Mapping[str, Mapping[Kind, str]] = {
@@ -76,13 +87,14 @@ FORMS: Mapping[str, Mapping[Kind, str]] = {
         ),
         "text": (
             "convert(varchar(50), sum(cast(cast(substring(hashbytes('MD5', convert(varchar(max), "
-            f"{{0}} collate Latin1_General_100_CI_AS_SC_UTF8)), 1, {DIGITS // 2}) as bigint) as decimal(38, 0))))"
+            f"{_TSQL_UNICODE} collate Latin1_General_100_CI_AS_SC_UTF8)), 1, {DIGITS // 2})"
+            " as bigint) as decimal(38, 0))))"
         ),
     },
     "oracle": {
         "integer": "to_char(sum({0}), 'TM9')",
         "decimal": "to_char(sum({0}), 'TM9', 'NLS_NUMERIC_CHARACTERS=''.,''')",
-        "date": "to_char(sum({0} - date '1970-01-01'), 'TM9')",
+        "date": f"to_char(sum({_ORACLE_DAYS}), 'TM9')",
         "microseconds": (
             f"to_char(sum({_ORACLE_MINUTES} * 60000000"
             " + round(extract(second from cast({0} as timestamp)) * 1000000)), 'TM9')"

@@ -40,9 +40,8 @@ from include.etl.errors import ConfigurationError, TransientError
 from include.etl.sql_guard import only_select
 
 log = logging.getLogger("etl.extract")
-ISOLATION = (
-    "select snapshot_isolation_state, is_read_committed_snapshot_on from sys.databases where database_id = db_id()"
-)
+ISOLATION = "select snapshot_isolation_state, is_read_committed_snapshot_on from sys.databases where name = db_name()"
+"""By name: in Azure a database's own id is not always the one that it is listed under."""
 
 
 class MsSqlEngine(Engine):
@@ -194,7 +193,7 @@ class MsSqlSession(Calls, Session):
         self._resume()
         try:
             with self._cursor(describing(sql)) as (cursor, deadline):
-                found = self._call(partial(first_rows, cursor), deadline, cursor)
+                found = self._call(partial(first_rows, self._reader, cursor), deadline, cursor)
         except ConfigurationError as error:
             with contextlib.suppress(ConfigurationError):
                 return self._describe_without_rows(sql)

@@ -88,7 +88,7 @@ class Calls:
 
     def _rows(self, sql: str) -> list[tuple[Any, ...]]:
         with self._cursor(sql) as (cursor, deadline):
-            return [tuple(row) for row in self._call(cursor.fetchall, deadline, cursor)]
+            return self._call(lambda: self._reader.all(cursor), deadline, cursor)
 
     def _run(self, sql: str) -> None:
         with self._cursor(sql):

@@ -19,12 +19,14 @@ ENCRYPT_VALUES = {
     "no": "no", "false": "no", "optional": "no", "request": "no", "off": "no",
     "strict": "strict",
 }  # fmt: skip
+INTENT = "ApplicationIntent"
+INTENTS = {"readonly": "ReadOnly", "readwrite": "ReadWrite"}
 SWITCHES = {"yes": "yes", "true": "yes", "no": "no", "false": "no"}
 # As connections spell them (capitals and underscores do not count) -> as the ODBC driver does.
 KEYWORDS = {
     keyword.lower(): keyword
     for keyword in (
-        ENCRYPT, TRUST, "HostnameInCertificate", "ServerCertificate", "ServerSPN", "Authentication",
+        ENCRYPT, TRUST, INTENT, "HostnameInCertificate", "ServerCertificate", "ServerSPN", "Authentication",
         "Trusted_Connection", "MultiSubnetFailover", "ConnectRetryCount", "ConnectRetryInterval", "KeepAlive",
         "KeepAliveInterval", "IpAddressPreference", "PacketSize",
     )
@@ -54,7 +56,7 @@ class Server:
 def server(conn_id: str, engine: Engine) -> Server:
     """The Airflow connection, encrypted unless it says otherwise; an extra that is not known is refused by name."""
     conn = MsSqlHook(mssql_conn_id=conn_id).connection
-    options: dict[str, str] = {ENCRYPT: "yes"}
+    options: dict[str, str] = {ENCRYPT: "yes", INTENT: "ReadOnly"}
     tds_version = None
     for key, value in conn.extra_dejson.items():
         name = key.lower().replace("_", "").replace(" ", "")
@@ -82,7 +84,7 @@ def odbc_string(server: Server) -> str:
     """The connection string for mssql-python, every value in braces so that none can end it."""
     host = f"{server.host},{server.port}" if server.port else server.host
     named = {"Server": host, "Database": server.database, "UID": server.login, "PWD": server.password}
-    pairs = {**named, **server.options, "ApplicationIntent": "ReadOnly"}
+    pairs = {**named, **server.options}
     return ";".join(f"{key}={_braced(value)}" for key, value in pairs.items() if value)
 
 
@@ -91,7 +93,7 @@ def pymssql_arguments(server: Server, engine: Engine) -> dict[str, Any]:
 
     Its timeouts are whole seconds, and the one for queries is how long it waits for the next answer.
     """
-    beyond = sorted(set(server.options) - {ENCRYPT, TRUST})
+    beyond = sorted(set(server.options) - {ENCRYPT, TRUST, INTENT})
     if server.options[ENCRYPT] == "strict":
         beyond.append(f"{ENCRYPT}=strict")
     if beyond:
@@ -107,7 +109,7 @@ def pymssql_arguments(server: Server, engine: Engine) -> dict[str, Any]:
         "database": server.database,
         "encryption": "require" if server.options[ENCRYPT] == "yes" else "request",
         "tds_version": server.tds_version,
-        "read_only": True,
+        "read_only": server.options[INTENT] == "ReadOnly",
         "autocommit": True,
         "appname": engine.label,
         "login_timeout": math.ceil(engine.limits.connect_timeout_s),
@@ -122,6 +124,8 @@ def _braced(value: str) -> str:
 def _option(keyword: str, key: str, value: object, engine: Engine) -> str:
     if keyword == ENCRYPT:
         return _one_of(ENCRYPT_VALUES, key, value, engine)
+    if keyword == INTENT:
+        return _one_of(INTENTS, key, value, engine)
     if keyword in (TRUST, "Trusted_Connection", "MultiSubnetFailover"):
         return _one_of(SWITCHES, key, value, engine)
     return str(value)

@@ -21,7 +21,8 @@ TRANSIENT = {
     -2, 53, 121, 233, 258, 10053, 10054, 10060, 10061,  # network
     596, 3980, 6005, 6006, 17142, 17147, 17148, 17187, 17197, 18401, 18461,  # shutting down, starting, single user
     701, 802, 1204, 1221, 8628, 8645, 8651, 10928, 10929, 17809, 17810,  # memory, locks, workers, connections
-    904, 921, 922, 976, 983, 3929, 3961, 3966, 3967, 41131, 41301, 41302, 41305,  # recovering, failing over, versions
+    904, 921, 922, 976, 983, 3929, 41131, 41301, 41302, 41305,  # recovering, failing over
+    3947, 3948, 3958, 3959, 3961, 3966, 3967,  # versions of rows
     1205, 1222,  # deadlock, lock timeout
     4221, 40143, 40197, 40501, 40540, 40549, 40550, 40613, 49918, 49919, 49920,  # Azure
     20002, 20003, 20004, 20006, 20009, 20017, 20047,  # FreeTDS: cannot connect, timeout, line broken
@@ -39,7 +40,8 @@ TRANSIENT_TEXT = re.compile(
     r"|single user mode|is currently busy|is not currently available|too many (connections|requests|sessions)"
     r"|resource limit|insufficient (system )?memory"
     r"|being recovered|maximum number of .* connections|transport-level|forcibly closed|Communication link failure"
-    r"|Snapshot isolation transaction (aborted|failed)|version store",
+    r"|Snapshot isolation transaction (aborted|failed)|version store|versioned row|Retry the transaction"
+    r"|Connection may have been terminated|encountered an error processing your request",
     re.IGNORECASE,
 )
 TIMED_OUT_TEXT = re.compile(r"Query timeout expired|Operation canceled|Operation cancelled", re.IGNORECASE)
@@ -59,6 +61,8 @@ NAMES_ONLY = re.compile(
     re.IGNORECASE,
 )
 """Messages that quote names of the database's objects, and no values."""
+QUOTED = re.compile(r"(['\"]).*\1")
+"""What may be a value; its words say nothing about the error."""
 DBLIB = re.compile(r"DB-Lib error message \d+, severity \d+:\n(General SQL Server error: Check messages.*)?")
 
 
@@ -75,13 +79,15 @@ def connecting(fault: Fault, engine: Engine, password: str) -> ExtractionError:
 def querying(fault: Fault, engine: Engine, seconds: float) -> ExtractionError:
     """The error for a statement that failed after so many seconds."""
     text = _clean(fault.text)
-    if _is_timeout(fault, text) and seconds >= engine.limits.statement_timeout_s * 0.9:
+    words = QUOTED.sub("", text)
+    if _is_timeout(fault, words) and seconds >= engine.limits.statement_timeout_s * 0.9:
         return engine.timed_out()
-    if fault.state.startswith(LOST_STATES) or "Not connected" in text:
+    if fault.state.startswith(LOST_STATES) or "Not connected" in words:
         return TransientError(f"{engine}: the connection to the server was lost{_code(fault)}")
-    if (_is_transient(fault) or TRANSIENT_TEXT.search(text)) and not REFUSED_TEXT.search(text):
-        return TransientError(f"{engine}: {_scrubbed(text)}{_code(fault)}")
     data = fault.number in DATA or fault.state.startswith(DATA_STATES)
+    passing = _is_transient(fault) or (TRANSIENT_TEXT.search(words) and not data)
+    if passing and not REFUSED_TEXT.search(words):
+        return TransientError(f"{engine}: {_scrubbed(text)}{_code(fault)}")
     return (DataError if data else ConfigurationError)(f"{engine}: {_scrubbed(text)}{_code(fault)}")
 
 
@@ -103,9 +109,9 @@ def _clean(text: str) -> str:
 
 def _scrubbed(text: str) -> str:
     """The text without what can be a value; a syntax error quotes the query, parameters included."""
-    if NAMES_ONLY.search(text):
+    if NAMES_ONLY.search(QUOTED.sub("", text)):
         return text
-    return re.sub(r"value = .*", "value = ...", re.sub(r"(['\"]).*\1", "'...'", text))
+    return re.sub(r"value = .*", "value = ...", QUOTED.sub("'...'", text))
 
 
 def _code(fault: Fault) -> str:

@@ -8,7 +8,7 @@ import re
 import socket
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -17,6 +17,7 @@ from include.etl.engines.mssql_connection import Server, odbc_string, pymssql_ar
 from include.etl.engines.mssql_errors import Fault
 from include.etl.engines.mssql_types import Column, from_arrow, from_rows
 
+T = TypeVar("T")
 NO_DRIVER = "Failed to load the driver"
 STATES = (
     "08001", "08002", "08003", "08004", "08007", "08S01", "22001", "22003", "22007", "22008", "22012", "22018",
@@ -35,6 +36,15 @@ OTHER_STATE = re.compile(r"SQLSTATE code: (\w{5})")
 """How the driver says a state that it has no words for, such as IMC06: the connection is broken."""
 
 
+TOLD = re.compile(r"\[(\w{5})\]\s*\((-?\d+)\)")
+"""How the driver heads a message that came with rows: its state and the server's number."""
+HARMLESS_STATES = ("00", "01")
+
+
+class RowsLost(Exception):
+    """ODBC gave rows and, beside them, an error that one of them has met; the driver raises nothing then."""
+
+
 class DriverMissing(Exception):
     """The client is installed, but its native driver cannot be loaded on this machine."""
 
@@ -51,6 +61,9 @@ class Reader(Protocol):
 
     def fetch(self, cursor: Any, count: int) -> Any:
         """At most so many rows in the client's own form, none at the end; `batch` makes Arrow of them."""
+
+    def all(self, cursor: Any) -> list[tuple[Any, ...]]:
+        """All rows of a small result."""
 
     def batch(self, fetched: Any, schema: pa.Schema, engine: Engine) -> pa.RecordBatch:
         """What was fetched in the described types."""
@@ -87,6 +100,7 @@ class ArrowReader:
             exceptions.Exception,
             exceptions.ConnectionStringParseError,
             RuntimeError,
+            RowsLost,
         )
         found = {state: exceptions.sqlstate_to_exception(state, "") for state in STATES}
         self._states = {error.driver_error: state for state, error in found.items() if error is not None}
@@ -105,7 +119,19 @@ class ArrowReader:
 
     def fetch(self, cursor: Any, count: int) -> pa.RecordBatch:
         """At most so many rows."""
-        return cursor.arrow_batch(count)
+        return self._complete(cursor, cursor.arrow_batch(count))
+
+    def all(self, cursor: Any) -> list[tuple[Any, ...]]:
+        """All rows of a small result."""
+        return [tuple(row) for row in self._complete(cursor, cursor.fetchall())]
+
+    def _complete(self, cursor: Any, rows: T) -> T:
+        """The rows, unless an error came with them: ODBC counts a row that failed among those it gives."""
+        for code, text in cursor.messages:
+            found = TOLD.match(str(code))
+            if found and not found[1].startswith(HARMLESS_STATES):
+                raise RowsLost(found[1], int(found[2]), str(text))
+        return rows
 
     def batch(self, fetched: pa.RecordBatch, schema: pa.Schema, engine: Engine) -> pa.RecordBatch:
         """What was fetched in the described types."""
@@ -134,6 +160,9 @@ class ArrowReader:
 
     def fault(self, error: Exception) -> Fault:
         """The driver keeps SQLSTATE only as its own words for it, and no native number."""
+        if isinstance(error, RowsLost):
+            state, number, words = error.args
+            return Fault(number=number, state=state, text=words)
         if type(error) is RuntimeError:
             return Fault(state="" if "Unsupported" in str(error) else "08S01", text=str(error))
         text, words = str(getattr(error, "ddbc_error", "") or error), getattr(error, "driver_error", "")
@@ -167,6 +196,10 @@ class RowReader:
         rows: list[tuple[Any, ...]] = cursor.fetchmany(count)
         return rows
 
+    def all(self, cursor: Any) -> list[tuple[Any, ...]]:
+        """All rows of a small result."""
+        return [tuple(row) for row in cursor.fetchall()]
+
     def batch(self, fetched: Sequence[tuple[Any, ...]], schema: pa.Schema, engine: Engine) -> pa.RecordBatch:
         """What was fetched in the described types."""
         return from_rows(fetched, schema, engine)
@@ -198,12 +231,12 @@ class RowReader:
         return Fault(number=number if isinstance(number, int) else 0, text=words)
 
 
-def first_rows(cursor: Any) -> list[dict[str, Any]]:
+def first_rows(reader: Reader, cursor: Any) -> list[dict[str, Any]]:
     """The rows of a procedure's first result by their columns' names; counts of rows may come before it."""
     while not cursor.description and cursor.nextset():
         pass
     names = [column[0] for column in cursor.description or ()]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()] if names else []
+    return [dict(zip(names, row, strict=True)) for row in reader.all(cursor)] if names else []
 
 
 def _width(code: int, size: int | None) -> int:

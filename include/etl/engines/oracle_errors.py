@@ -14,7 +14,8 @@ TRANSIENT = {
     "DPY-1001", "DPY-4011", "DPY-4024", "DPY-6000", "DPY-6001", "DPY-6005",  # not connected, lost, refused
     "ORA-00018", "ORA-00020", "ORA-00054", "ORA-00060", "ORA-00257", "ORA-01013",  # sessions, locks, archiver
     "ORA-01033", "ORA-01034", "ORA-01089", "ORA-01090", "ORA-01092", "ORA-27101",  # starting, shutting down
-    "ORA-01115", "ORA-00376", "ORA-01555", "ORA-01652", "ORA-08103", "ORA-08177", "ORA-22924",  # I/O, old snapshot
+    "ORA-01115", "ORA-00376", "ORA-01652", "ORA-22924",  # I/O
+    "ORA-01466", "ORA-01555", "ORA-08103", "ORA-08176", "ORA-08177",  # old snapshot
     "ORA-02391", "ORA-02396", "ORA-02399", "ORA-00028", "ORA-01012", "ORA-00031",  # limits of the profile, killed
     "ORA-03113", "ORA-03114", "ORA-03135", "ORA-04021", "ORA-04031", "ORA-04036", "ORA-04068", "ORA-25408",
     "ORA-12170", "ORA-12514", "ORA-12516", "ORA-12518", "ORA-12519", "ORA-12520", "ORA-12528", "ORA-12537",
@@ -30,6 +31,9 @@ DATA = {
 NO_VALUES = re.compile(r"ORA-(009\d\d|01017|01031|01045|04043|12\d\d\d|280\d\d|0103[34]|01089|01555|03113|03135)|DPY-6")
 """Codes whose messages quote names of the database's objects and hosts, and no values."""
 USER_ERROR = re.compile(r"ORA-20\d\d\d")
+WRAPPERS = {"ORA-00604", "ORA-12801"}
+"""Errors of recursive SQL and of parallel servers: what went wrong stands behind them."""
+CODE = re.compile(r"ORA-\d{5}")
 
 
 def connecting(error: Exception, engine: Engine, password: str) -> ExtractionError:
@@ -62,16 +66,19 @@ def _kind(code: str) -> type[ExtractionError]:
 
 
 def _parts(error: Exception) -> tuple[str, str]:
-    """The code, as ORA-00942 or DPY-4011, and the message without the driver's links to help pages."""
+    """The code of what went wrong (ORA-00942, DPY-4011), and the message without the driver's links to help pages."""
     details: Any = error.args[0] if error.args else error
     message = str(getattr(details, "message", None) or details)
     lines = [line for line in message.splitlines() if line.strip() and not line.startswith("Help:")]
-    return str(getattr(details, "full_code", "")), " ".join(lines)
+    code, text = str(getattr(details, "full_code", "")), " ".join(lines)
+    if code in WRAPPERS:
+        code = next((found for found in CODE.findall(text) if found not in WRAPPERS), code)
+    return code, text
 
 
 def _scrubbed(code: str, text: str) -> str:
     """The text without what can be a value: where it may hold one, the code and the words before it."""
-    if USER_ERROR.match(code):
+    if USER_ERROR.search(f"{code} {text}"):
         return f"{code}: a function of the database raised an error"
     if code.startswith("DPY-4") and code in DATA:
         return f"{code}: a value has no exact form in the type of its column"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import socket
 import sqlite3
 import time
@@ -47,22 +48,26 @@ def test_a_login_that_may_only_read_is_refused_by_sql_server_itself(
 ) -> None:
     if server_lab.database != "mssql":
         return
-    name, password = "contract_reader", "Contract-1-reader"
-    for sql in (
-        f"if suser_id('{name}') is null create login {name} with password = '{password}'",
-        f"if user_id('{name}') is null create user {name} for login {name}",
-        f"alter role db_datareader add member {name}",
-    ):
-        server_lab.asks(sql, "A LOGIN THAT MAY ONLY READ")
+    name, password = f"contract_{secrets.token_hex(4)}", f"Aa1-{secrets.token_hex(16)}"
     server_lab.execute("drop table if exists safe")
     server_lab.execute("create table safe (a int)")
     assert server_lab.server is not None
-    monkeypatch.setenv(VARIABLE, replace(server_lab.server, user=name, password=password).airflow_connection)
-    assert server_lab.read("select a from safe").num_rows == 0
-    with server_lab.engine().session() as session:
-        assert isinstance(session, MsSqlSession)
-        with pytest.raises(ConfigurationError, match=r"(?i)permission (was )?denied"):
-            session._run("insert into safe values (1)")
+    try:
+        for sql in (
+            f"create login {name} with password = '{password}'",
+            f"create user {name} for login {name}",
+            f"alter role db_datareader add member {name}",
+        ):
+            server_lab.asks(sql, "A LOGIN THAT MAY ONLY READ")
+        monkeypatch.setenv(VARIABLE, replace(server_lab.server, user=name, password=password).airflow_connection)
+        assert server_lab.read("select a from safe").num_rows == 0
+        with server_lab.engine().session() as session:
+            assert isinstance(session, MsSqlSession)
+            with pytest.raises(ConfigurationError, match=r"(?i)permission (was )?denied"):
+                session._run("insert into safe values (1)")
+    finally:
+        server_lab.execute(f"if user_id('{name}') is not null drop user {name}")
+        server_lab.execute(f"if suser_id('{name}') is not null drop login {name}")
 
 
 def test_a_query_that_writes_is_refused(server_lab: Lab) -> None:
@@ -242,7 +247,7 @@ def test_a_session_that_the_dba_ends(server_lab: Lab) -> None:
             sql = f"alter system kill session '{number}' immediate"
         else:
             sql = f"kill {session.connection.thread_id()}"  # type: ignore[attr-defined]
-        server_lab.execute(sql)
+        server_lab.asks(sql, "A SESSION THAT THE DBA ENDS")
         with pytest.raises(TransientError):
             list(batches)
 

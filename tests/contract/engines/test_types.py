@@ -196,7 +196,7 @@ def test_a_value_that_does_not_fit_is_an_error_that_names_the_column_and_not_the
         lab.execute(f"drop table if exists {table}")
         lab.execute(f"create table {table} (id integer, bad {declared})")
         lab.execute_leniently(f"insert into {table} values (1, {sql})")
-        with pytest.raises(DataError, match="column 'bad' holds a value that does not fit its type") as raised:
+        with pytest.raises(DataError, match=r"(?i)column 'bad' holds a value that does not fit its type") as raised:
             lab.read(f"select * from {table}")
         assert sql.strip("'") not in str(raised.value)
         assert raised.value.__cause__ is None
@@ -284,6 +284,7 @@ def test_oracle_s_long_raw(lab: Lab, table: str) -> None:
 
 def test_sql_server_s_row_versions_are_numbers_that_grow(lab: Lab, table: str) -> None:
     if lab.database == "mssql":  # never NULL, and of no value that a test could choose
+        lab.needs_type("rowversion")
         lab.execute(f"create table {table} (a int, v rowversion)")
         lab.execute(f"insert into {table} (a) values (1), (2)")
         read = lab.read(f"select a, v from {table}")

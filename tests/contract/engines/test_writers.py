@@ -211,6 +211,7 @@ def test_row_versions_are_decided_up_to_the_first_in_flight(server_lab: Lab) -> 
             session.row_versions(Query("select 1 as v"), "v")
         return
     assert server_lab.server
+    server_lab.needs_type("rowversion")
     query = Query("select a, v from moving")
     server_lab.execute("drop table if exists moving")
     server_lab.execute("create table moving (a int primary key, v rowversion)")

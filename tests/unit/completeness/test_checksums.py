@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import datetime, timedelta
 from decimal import Decimal, localcontext
 
 import duckdb
@@ -14,6 +16,7 @@ from include.etl.completeness.checksums import FORMS, Kind, over
 from include.etl.completeness.totals import ColumnTotals, Totals, _parsed, differences, of_relation
 from include.etl.engines.base import Query
 
+EDGES = [(1, 1, 1), (4, 2, 29), (100, 2, 28), (1582, 10, 4), (1582, 10, 15), (2000, 2, 29), (9999, 12, 31)]
 TYPES: dict[Kind, pa.DataType] = {
     "integer": pa.int64(),
     "decimal": pa.decimal128(15, 2),
@@ -42,6 +45,19 @@ def test_tsql_keeps_with_and_options_outside_and_oracle_asks_for_utc() -> None:
     assert made.endswith("option (recompile)")
     zoned = over(Query("select t from v"), "oracle", {"t": pa.timestamp("us", "UTC")}).sql
     assert 'sys_extract_utc("t")' in zoned
+
+
+def test_oracle_counts_days_and_moments_by_the_gregorian_calendar() -> None:
+    """Its own differences of dates are Julian before 1582; this is arithmetic of years, months, days and minutes."""
+    edges = [datetime(year, month, day, 23, 59) for year, month, day in EDGES]
+    some = [datetime(1, 1, 1) + timedelta(days=days, minutes=days % 1440) for days in range(0, 3_652_000, 997)]
+    rows = pa.table({"d": pa.array([*edges, *some], pa.timestamp("us"))})
+    with duckdb.connect() as connection:
+        connection.register("held", rows)
+        for kind, wanted in (("date", "d::date - date '1970-01-01'"), ("microseconds", "epoch_us(d)")):
+            mine = re.sub(r"to_char\(sum\((.*)\), 'TM9'\)", r"\1", FORMS["oracle"][kind]).format("d")
+            wrong = connection.execute(f"select d from held where ({mine}) <> {wanted}").fetchall()
+            assert wrong == [], kind
 
 
 @pytest.mark.parametrize(

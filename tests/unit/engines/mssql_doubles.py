@@ -30,7 +30,7 @@ needs_mssql_python = pytest.mark.skipif(
 class FakeServer:
     """One table's answers; where it does not describe them, the client has `told` them.
 
-    `fail` raises or waits when SQL that contains its key is sent, or on the nth fetch."""
+    `fail` raises or waits when SQL that contains its key is sent, or on the nth fetch; `leaves` come with rows."""
 
     def __init__(self, described: Sequence[Described], rows: Sequence[pa.RecordBatch | tuple[Any, ...]]) -> None:
         self.described = described
@@ -48,6 +48,7 @@ class FakeServer:
         self.counts: list[int] = []
         self.describes = True
         self.told: list[tuple[str, int, int, int]] = []
+        self.leaves: list[tuple[str, str]] = []
 
     def connect(self, *arguments: Any, **options: Any) -> FakeConnection:
         self.arguments = {"string": arguments[0] if arguments else "", **options}
@@ -81,6 +82,7 @@ class FakeCursor:
         self.server = connection.server
         self.description: list[tuple[Any, ...]] | None = None
         self.hstmt = self
+        self.messages: list[tuple[str, str]] = []
         self.small: list[tuple[Any, ...]] = []
         self._column_sql_types: list[int] | None = None
         self.later: list[tuple[Any, ...]] | None = None
@@ -121,6 +123,7 @@ class FakeCursor:
     def arrow_batch(self, count: int) -> pa.RecordBatch:
         self.server.counts.append(count)
         self.server.on_fetch()
+        self.messages += self.server.leaves
         batch = self.server.rows.pop(0)
         assert isinstance(batch, pa.RecordBatch)
         return batch

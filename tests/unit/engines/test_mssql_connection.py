@@ -67,6 +67,7 @@ def test_every_keyword_is_one_that_the_driver_knows(monkeypatch: pytest.MonkeyPa
         ({"conn_properties": "set x on"}, "extra 'conn_properties' is not known"),
         ({"encrypt": "maybe"}, "extra 'encrypt' is 'maybe'; allowed: false"),
         ({"trust_server_certificate": "perhaps"}, "'perhaps'; allowed: false, no, true, yes"),
+        ({"application_intent": "write"}, "'write'; allowed: readonly, readwrite"),
     ],
 )
 def test_what_is_not_understood_is_refused_by_name(
@@ -83,6 +84,12 @@ def test_pymssql_is_told_to_encrypt_unless_the_connection_says_otherwise(monkeyp
         "login_timeout": 3, "timeout": 60,
     }  # fmt: skip
     assert pymssql_arguments(made(monkeypatch, {"encryption": "off"}), ENGINE)["encryption"] == "request"
+
+
+def test_the_primary_is_read_where_the_connection_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = made(monkeypatch, {"application_intent": "ReadWrite"})
+    assert odbc_string(server).endswith(";ApplicationIntent={ReadWrite}")
+    assert pymssql_arguments(server, ENGINE)["read_only"] is False
 
 
 @pytest.mark.parametrize("extra", [{"authentication": "ActiveDirectoryMSI"}, {"encrypt": "strict"}])

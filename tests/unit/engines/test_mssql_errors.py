@@ -75,6 +75,8 @@ def test_a_slow_server_that_can_be_cancelled_keeps_its_session(monkeypatch: pyte
         (10928, "42000", "Resource ID: 1. The request limit for the database is 30; resource limit.", TransientError),
         (10054, "08S01", "TCP Provider: An existing connection was forcibly closed.", TransientError),
         (3961, "42000", "Snapshot isolation transaction failed in database 'c'", TransientError),
+        (3948, "42000", "The transaction was terminated because of a conflict. Retry the transaction.", TransientError),
+        (3958, "42000", "Transaction aborted when accessing versioned row in table 't'.", TransientError),
         (
             3952,
             "42000",
@@ -88,6 +90,8 @@ def test_a_slow_server_that_can_be_cancelled_keeps_its_session(monkeypatch: pyte
         (8144, "42000", "Procedure or function f has too many arguments specified.", ConfigurationError),
         (229, "42000", "The SELECT permission was denied on the object 't', database 'c'.", ConfigurationError),
         (245, "22018", "Conversion failed when converting the varchar value 'patient 4711' to int.", DataError),
+        (245, "22018", "Conversion failed: the varchar value '4711, portal login failed' to int.", DataError),
+        (245, "22018", "Conversion failed: the varchar value '4711, wound being recovered' to int.", DataError),
         (220, "22003", "Arithmetic overflow error for data type tinyint, value = 4711.", DataError),
         (8134, "22012", "Divide by zero error encountered.", DataError),
     ],
@@ -145,6 +149,21 @@ def test_an_error_that_rolls_back_costs_the_one_state_and_the_session_says_so(
         session.schema(Query("select id from t"))
         assert session.consistency == "query"
     assert server.sent[8:10] == ["select @@trancount", "begin transaction"]
+
+
+@needs_mssql_python
+@pytest.mark.parametrize(("state", "raises_"), [("22012", True), ("40001", True), ("01000", False), ("00000", False)])
+def test_an_error_that_comes_with_rows_is_raised(monkeypatch: pytest.MonkeyPatch, state: str, raises_: bool) -> None:
+    """ODBC gives the rows of a block, the one that failed among them, and the driver leaves a message."""
+    server = fake("mssql-python", monkeypatch, [ID], rows_of("mssql-python"))
+    server.leaves = [(f"[{state}] (8134)", "[Microsoft][SQL Server]Divide by zero error encountered.")]
+    with engine().session() as session:
+        read = session.stream(Query("select id from t")).batches
+        if not raises_:
+            assert [batch.num_rows for batch in read] == [2]
+            return
+        with pytest.raises(DataError if state == "22012" else TransientError, match="Divide by zero"):
+            list(read)
 
 
 @needs_mssql_python

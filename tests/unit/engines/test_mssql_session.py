@@ -50,7 +50,7 @@ def test_what_a_session_sends(kind: str, monkeypatch: pytest.MonkeyPatch) -> Non
         "set nocount on",
         "set lock_timeout 30000",
         "set context_info 0x6D6F682D65746C",
-        "select snapshot_isolation_state, is_read_committed_snapshot_on from sys.databases where database_id = db_id()",
+        "select snapshot_isolation_state, is_read_committed_snapshot_on from sys.databases where name = db_name()",
         "set transaction isolation level snapshot",
         "begin transaction",
         "exec sp_describe_first_result_set @tsql = N'" + query.replace("'", "''") + "'",

@@ -325,6 +325,11 @@ def test_ddl_is_never_parsed_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
         (1031, "ORA-01031: insufficient privileges", ConfigurationError),
         (1456, "ORA-01456: may not perform insert, delete, update operation inside a READ ONLY", ConfigurationError),
         (20001, "ORA-20001: patient 4711 is secret", ConfigurationError),
+        (604, "ORA-00604: error at recursive SQL level 1\nORA-20001: patient 4711 is secret", ConfigurationError),
+        (12801, "ORA-12801: error in parallel query server P000\nORA-20001: patient 4711", ConfigurationError),
+        (12801, "ORA-12801: in parallel query server P000\nORA-01722: string '4711' to a number", DataError),
+        (12801, "ORA-12801: in parallel query server P000\nORA-01555: snapshot too old", TransientError),
+        (1466, "ORA-01466: unable to read data - table definition has changed", TransientError),
     ],
 )
 def test_errors_of_queries(
