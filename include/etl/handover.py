@@ -150,6 +150,8 @@ class Plan(Handover):
     triggered_by: str = ""
     releases: str | None = None
     """Key of the run whose set-aside rows are read again."""
+    id: str = ""
+    """Of this plan alone: a cleared run is planned anew, and what was read by an earlier plan is not its own."""
 
 
 class Extracted(Handover):
@@ -161,6 +163,8 @@ class Extracted(Handover):
     bytes: int
     query_hash: str
     extracted_at: Moment
+    plan_id: str = ""
+    """The plan that it was read by."""
     consistency: Literal["snapshot", "none"] = "none"
     """Whether all rows of the slice are of one moment."""
 

@@ -18,13 +18,23 @@ from include.etl.duck import parquet, quote, text
 from include.etl.errors import ConfigurationError, DataError, ValidationFailed
 from include.etl.handover import Handover, Moment, Window
 from include.etl.records.run import Run
-from include.etl.records.set_aside import NEXT, NOTHING, RECORD, ROWS, folder_of, nothing, of_this_try, private
+from include.etl.records.set_aside import (
+    NEXT,
+    NOTHING,
+    REASONS,
+    RECORD,
+    ROW,
+    ROWS,
+    folder_of,
+    nothing,
+    of_this_try,
+    private,
+)
 from include.etl.storage import Storage, publish, read_json, remove_folder, seal, write_json
 from include.etl.validation import Failure, Reference, Verdict
 from include.etl.validation.failing_rows import condition, is_about_rows, prepare
 from include.etl.validation.suites import BATCH, read_suite
 
-ROW, REASONS = "_row", "_reasons"
 NUMBER = "((file_index::BIGINT << 40) + file_row_number)"
 """A row's place in the raw parts, by which transform leaves it out."""
 
@@ -94,7 +104,13 @@ def without(run: Run, connection: duckdb.DuckDBPyConnection, raw: list[Path], ke
         f"COPY (SELECT * EXCLUDE (file_row_number) FROM {numbered} WHERE {NUMBER} NOT IN (SELECT {ROW} FROM "
         f"{parquet([rows])}) ORDER BY {NUMBER}) TO {text(str(kept))} (FORMAT parquet, COMPRESSION zstd)"
     )
-    return [kept], duck.count(connection, parquet([rows]))
+    left, aside = duck.count(connection, parquet([kept])), duck.count(connection, parquet([rows]))
+    if left + aside != duck.count(connection, parquet(raw)):
+        raise DataError(
+            f"source {run.source.source!r}: the rows that validate has set aside are not among those that were read; "
+            "nothing was published. Clear the run from its validation on"
+        )
+    return [kept], aside
 
 
 def standing(storage: Storage, source: str) -> list[Quarantine]:

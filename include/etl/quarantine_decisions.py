@@ -32,14 +32,17 @@ def span(storage: Storage, source: Source, one: Quarantine) -> tuple[Position, P
     column, rows = quote(source.cursor.column), parquet([rows_file(storage, one)])
     with duck.session(source.memory_limit_mb, rows_file(storage, one).parent / ".scratch") as connection:
         kind = "HUGEINT" if source.cursor.numbered else "TIMESTAMP"
-        limits = f"min({column})::{kind}, max({column})::{kind}, count(*) - count({column})"
-        ((low, high, missing),) = connection.sql(f"SELECT {limits} FROM {rows}").fetchall()
+        limits = (
+            f"min({column})::{kind}, max({column})::{kind}, count(*) - count({column}), any_value(typeof({column}))"
+        )
+        ((low, high, missing, type_),) = connection.sql(f"SELECT {limits} FROM {rows}").fetchall()
     if missing:
         return None
     if isinstance(low, int):
         return low, high + 1
-    # A day is more than any time zone's distance to UTC, in which a cursor without zone may be off here.
-    start, end = (moment.replace(tzinfo=UTC) + day for moment, day in ((low, -DAY), (high, DAY)))
+    # A day is more than any time zone's distance to UTC, in which a cursor without zone may be off here; a date is
+    # read once its day has ended.
+    start, end = low.replace(tzinfo=UTC) - DAY, high.replace(tzinfo=UTC) + (2 if type_ == "DATE" else 1) * DAY
     return max(start, one.window.read_from or start), min(end, one.window.end)
 
 

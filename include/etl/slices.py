@@ -10,7 +10,8 @@ from sqlglot import exp
 
 from include.etl.engines.base import Query, Session, Statistics, Value
 from include.etl.engines.mssql_sql import parts
-from include.etl.handover import Bounds
+from include.etl.errors import StorageError
+from include.etl.handover import Bounds, Extracted, Plan
 from include.etl.histogram import Histogram
 from include.etl.records.run import Run
 from include.etl.storage import read_json, write_json
@@ -103,3 +104,22 @@ def _quoted(part: Bounds, dialect: str) -> str:
 
 def _text(value: Value) -> str:
     return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def extracted_by(plan: Plan, extracted: Sequence[Extracted], source: str) -> list[Extracted]:
+    """What was read for the plan's slices, in their order.
+
+    Airflow passes on what every slice of the run has returned, also those of an earlier plan with more slices.
+
+    Raises:
+        StorageError: a slice was not read by this plan: the tasks of the run were cleared in part.
+    """
+    found = {one.slice.index: one for one in extracted if one.plan_id == plan.id}
+    missing = [part.index for part in plan.slices if part.index not in found]
+    if missing:
+        listed = ", ".join(map(str, missing))
+        raise StorageError(
+            f"source {source!r}: the plan was made anew, and slice {listed} was not read since; nothing was published. "
+            "Clear the run from its plan on, with all tasks after it"
+        )
+    return [found[part.index] for part in plan.slices]

@@ -66,7 +66,7 @@ def test_bad_rows_are_set_aside_and_the_rest_is_published(clinic: Project) -> No
     (one,) = aside(clinic)
     in_set, between = "expect_column_values_to_not_be_in_set on note", "expect_column_values_to_be_between on fee"
     assert (one.rows, one.of, one.reasons) == (2, 100, {in_set: 2, between: 1})
-    assert [(row["visit_id"], row["_reasons"]) for row in rows_of(clinic, one)] == [
+    assert [(row["visit_id"], row["_etl_reasons"]) for row in rows_of(clinic, one)] == [
         (3, [in_set]),
         (4, [between, in_set]),
     ]
@@ -364,6 +364,31 @@ def test_release_reads_only_days_around_the_rows(clinic: Project) -> None:
     done = clinic.run(release=aside(clinic)[0].run_key).publication
     assert (done.window.mode, done.rows.extracted, done.rows.removed) == ("range", 28, {})
     assert len(clinic.rows()) == 100
+
+
+def test_a_date_west_of_utc_is_released(clinic: Project) -> None:
+    """There a day ends hours after midnight in UTC."""
+    west = "cursor: {column: visit_date, timezone: America/New_York}"
+    clinic.configure(SOURCE.replace("cursor: {column: updated_at, lookback: 1h}", west))
+    clinic.run()
+    suite(clinic, KNOWN)
+    clinic.run(release=aside(clinic)[0].run_key)
+    assert [row[0] for row in clinic.rows()] == list(range(100))
+
+
+@pytest.mark.parametrize("name", ["_row", "_reasons", "_number"])
+def test_columns_named_like_ours_change_nothing(clinic: Project, name: str) -> None:
+    clinic.execute(f"ALTER TABLE visits ADD COLUMN {name} BIGINT")
+    clinic.execute(f"UPDATE visits SET {name} = visit_id + 1")
+    clinic.run()
+    assert [row[0] for row in clinic.rows()] == [number for number in range(100) if number not in (3, 4)]
+    assert [row["visit_id"] for row in rows_of(clinic, aside(clinic)[0])] == [3, 4]
+
+
+def test_a_column_named_as_ours_is_refused(clinic: Project) -> None:
+    clinic.execute("ALTER TABLE visits ADD COLUMN _ETL_row BIGINT")
+    with pytest.raises(ConfigurationError, match="column '_etl_row' has a name that is kept"):
+        clinic.run()
 
 
 def test_rows_without_cursor_are_released_by_reading_everything(clinic: Project) -> None:

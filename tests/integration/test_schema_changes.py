@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -169,8 +169,26 @@ def test_slices_with_different_columns_are_refused(altered: Project) -> None:
     altered.execute("ALTER TABLE visits ADD COLUMN remark TEXT")
     (altered.folder / "data/runs/visits" / run.key / "slices.json").write_text("[{}, {}]")
     read.append(extract(run, planned, Slice(index=1)))
+    planned = planned.model_copy(update={"slices": [Slice(index=0), Slice(index=1)]})
     with pytest.raises(SchemaChanged, match="its slices do not have the same ones"):
         transform(run, planned, read)
+
+
+def test_key_that_became_wider_is_recognised_within_the_lookback(project: Project) -> None:
+    """Publications of both types stand in the time that is read again."""
+    project.configure(VISITS.replace("lookback: 1h", "lookback: 2d"))
+    now = datetime.now(UTC)
+    for number, (kind, key) in enumerate([("INTEGER", 1), ("BIGINT", 2**40), ("BIGINT", 2**40 + 1), ("BIGINT", 3)]):
+        at = (now - timedelta(hours=9 - number)).strftime("%Y-%m-%d %H:%M:%S")
+        project.execute(f"CREATE TABLE IF NOT EXISTS newer (visit_id {kind}, visit_date DATE, updated_at TIMESTAMP)")
+        if kind == "BIGINT" and number == 1:
+            project.execute("ALTER TABLE newer RENAME TO older")
+            project.execute("CREATE TABLE newer (visit_id BIGINT, visit_date DATE, updated_at TIMESTAMP)")
+            project.execute("INSERT INTO newer SELECT * FROM older")
+        project.execute(f"INSERT INTO newer VALUES ({key}, '2024-01-01', '{at}')")
+        project.configure(VISITS.replace("lookback: 1h", "lookback: 2d").replace("table: visits", "table: newer"))
+        project.run()
+    assert [row[0] for row in project.rows("visit_id")] == [1, 3, 2**40, 2**40 + 1]
 
 
 def test_rewritten_file_keeps_its_own_columns(altered: Project) -> None:

@@ -28,13 +28,14 @@ from include.etl.publication.files import check_partition
 from include.etl.query import build
 from include.etl.records.manifest import Manifest
 from include.etl.records.run import Counter, Run, measured
+from include.etl.records.set_aside import REASONS, ROW
 from include.etl.storage import publish, seal
 
 log = logging.getLogger("etl.extract")
 
 ROW_GROUP_ROWS, ROW_GROUP_BYTES = 131_072, 16 << 20
 PART_ROWS, PART_BYTES = 2_000_000, 1 << 30
-RESERVED = {"file_index", "file_row_number", "filename"}
+RESERVED = {"file_index", "file_row_number", "filename", ROW, REASONS}
 """Columns that DuckDB adds to those of a Parquet file, by which transform tells rows apart."""
 
 
@@ -62,6 +63,7 @@ def extract(run: Run, plan: Plan, part: Slice, progress: Callable[[int], None] |
             rows=counter.rows,
             bytes=counter.bytes,
             extracted_at=started,
+            plan_id=plan.id,
             query_hash=hashlib.sha256(query.sql.encode()).hexdigest(),
             # All rows come by one query, so it need not be the session that sees one state.
             consistency="none" if session.consistency == "none" else "snapshot",
@@ -85,8 +87,8 @@ def windowed(source: Source, engine: Engine, session: Session, window: Window, p
             )
     for name in RESERVED & set(folded):
         raise ConfigurationError(
-            f"source {source.source!r}: column {name!r} has a name that DuckDB keeps for itself; give it "
-            "another one (AS) in a query"
+            f"source {source.source!r}: column {name!r} has a name that is kept for DuckDB or the rows set aside; "
+            "give it another one (AS) in a query"
         )
     declared = [*source.primary_key, *(found.column for found in (source.cursor, source.split) if found)]
     for column in declared:

@@ -30,6 +30,7 @@ from include.etl.records import checkpoint, extraction_audit, manifest
 from include.etl.records.manifest import ColumnType, Manifest, Rows, SchemaChange
 from include.etl.records.run import Counter, Run, measured, summary
 from include.etl.records.set_aside import folder_of
+from include.etl.slices import extracted_by
 from include.etl.storage import check_one_file_system, make_folder
 
 log = logging.getLogger("etl.load")
@@ -53,6 +54,7 @@ def load(
         StorageError: what was written is not what was read back.
     """
     with measured(run, "load") as counter, run.storage.lock(run.source.source, f"run {run.run_id} of {run.dag_id}"):
+        extracted = extracted_by(plan, extracted, run.source.source)
         folder = manifest.published_folder(run.storage, run.source.source)
         staging = run.storage.folder("staging", run.source.source)
         journal.finish(staging, folder)  # of a publication that was stopped, whoever's it was

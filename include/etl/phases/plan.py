@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 from include.etl import numbers, quarantine, quarantine_decisions, slices
 from include.etl.config import Source
@@ -55,7 +56,8 @@ def plan(run: Run, parameters: Parameters, trigger: Trigger, variables: checkpoi
             return decided
         cuts = survey(run.source, decided.window)
         slices.keep(run, cuts)
-        decided = decided.model_copy(update={"slices": [Slice(index=number) for number in range(len(cuts))]})
+        numbered = [Slice(index=number) for number in range(len(cuts))]
+        decided = decided.model_copy(update={"slices": numbered, "id": uuid4().hex})
         counter.facts["slices"] = len(decided.slices)
         extraction_audit.started(run, decided, trigger.kind)
         log.info("%s reads %s; its end: %s", run.source.source, decided.window.label, decided.bound.label)

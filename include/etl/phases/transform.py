@@ -19,6 +19,7 @@ from include.etl.errors import DataError, SchemaChanged
 from include.etl.handover import DELETED_AT, METADATA, Extracted, Plan, Position, Transformed, written
 from include.etl.names import published_name, published_names
 from include.etl.records.run import Run, measured
+from include.etl.slices import extracted_by
 from include.etl.storage import publish, seal
 from include.etl.transforms import apply_step
 
@@ -26,6 +27,7 @@ from include.etl.transforms import apply_step
 def transform(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Transformed:
     """One interim file, sorted by partition and key so that the same rows give the same files."""
     with measured(run, "transform") as counter:
+        extracted = extracted_by(plan, extracted, run.source.source)
         folder = run.storage.fresh_folder("interim", run.source.source, run.key)
         raw = [run.storage.absolute(part) for slice_ in extracted for part in slice_.parts]
         read = sum(slice_.rows for slice_ in extracted)

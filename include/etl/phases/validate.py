@@ -20,6 +20,7 @@ from include.etl.quarantine import Quarantine
 from include.etl.query import keys_query
 from include.etl.records.run import Run, measured
 from include.etl.records.set_aside import folder_of, nothing
+from include.etl.slices import extracted_by
 from include.etl.storage import link
 from include.etl.validation import Failure, Verdict, referenced, validate
 from include.etl.validation import Reference as Keys
@@ -37,6 +38,7 @@ def check(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Validated:
         ConfigurationError: the suite is wrong, or a reference cannot be had.
     """
     with measured(run, "validate") as counter:
+        extracted = extracted_by(plan, extracted, run.source.source)
         counter.rows = sum(slice_.rows for slice_ in extracted)
         suite = run.source.suite_path
         if suite is None:

@@ -65,16 +65,15 @@ class Overlap:
             return None
         before = f"({quote(new.cursor)} < {new.bound(window.start)} OR {quote(new.cursor)} IS NULL)"
         version = ", ".join(quote(name) for name in new.version)
-        found = False
+        # Of the new rows' types, to which those of older publications widen.
+        connection.execute(f"CREATE TEMP TABLE published AS SELECT {version} FROM {parquet([new.interim])} LIMIT 0")
         for manifest, file in self._touching(window.read_from, window.start, missing):
             self.rows.check(manifest, new)
             self.rows.register(manifest, file)
-            table = "CREATE TEMP TABLE published AS" if not found else "INSERT INTO published"
             live = f"AND {DELETED_AT} IS NULL" if file.deleted else ""
-            connection.execute(f"{table} SELECT {version} FROM other WHERE {before} {live}")
-            found = True
+            connection.execute(f"INSERT INTO published SELECT {version} FROM other WHERE {before} {live}")
         again = f"SELECT 1 FROM published WHERE {same(new.version, 'mine', 'published')}"
-        return f"({before} AND EXISTS ({again}))" if found else None
+        return f"({before} AND EXISTS ({again}))"
 
     def _marked_since(self, scratch: Path) -> str | None:
         """A condition: a full run that began to read after this one has found the row's key deleted."""

@@ -63,7 +63,9 @@ class NewRows:
         if self.cursor is None or position is None:
             return None
         value = cursors.bound(position, self.schema.field(self.cursor).type, self.source)
-        assert isinstance(value, date | int)  # a datetime is a date too
+        if isinstance(position, int):
+            return position  # a row version is published as the number it is
+        assert isinstance(value, date)  # a datetime is one too
         return value
 
     def bound(self, position: Position) -> str:

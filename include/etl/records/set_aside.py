@@ -13,6 +13,8 @@ from include.etl.storage import Storage, make_folder, plain_name, publish, remov
 
 ROWS, RECORD = "rows.parquet", "quarantine.json"
 NEXT, NOTHING = "next", "nothing"
+ROW, REASONS = "_etl_row", "_etl_reasons"
+"""Columns beside those of the source: a row's place in the raw parts, and what it breaks."""
 
 
 def folder_of(storage: Storage, source: str, run_key: str) -> Path:
