@@ -66,6 +66,11 @@ def session(memory_limit_mb: int, scratch: Path) -> Iterator[duckdb.DuckDBPyConn
         remove_folder(scratch)
 
 
+def widen(connection: duckdb.DuckDBPyConnection, memory_limit_mb: int) -> None:
+    """Half of the task's memory for what does not go with DuckDB's part: wide rows are sorted many at once."""
+    connection.execute(f"SET memory_limit = '{max(share(memory_limit_mb), memory_limit_mb // 2)}MiB'")
+
+
 def batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
     """What a query's Arrow reader gives; errors are DuckDB's, as those of its other calls.
 
@@ -121,8 +126,11 @@ def text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def parquet(paths: Sequence[Path], *, numbered: bool = False) -> str:
-    """A table function over Parquet files, never taking their folders' names for columns."""
+def parquet(paths: Sequence[Path], *, numbered: bool = False, alike: bool = False) -> str:
+    """A table function over Parquet files, never taking their folders' names for columns.
+
+    Of files that are not `alike` in their columns all are opened at once, to find out which columns there are.
+    """
     listed = ", ".join(text(str(path)) for path in paths)
-    extra = ", file_row_number = true" if numbered else ""
-    return f"read_parquet([{listed}], hive_partitioning = false, union_by_name = true{extra})"
+    extra = ("" if alike else ", union_by_name = true") + (", file_row_number = true" if numbered else "")
+    return f"read_parquet([{listed}], hive_partitioning = false{extra})"

@@ -409,7 +409,7 @@ def test_keys_that_trimming_makes_equal_are_refused(project: Project) -> None:
 @pytest.mark.parametrize("name", ["file_index", "File_Row_Number"])
 def test_column_names_that_duckdb_keeps_are_refused(project: Project, name: str) -> None:
     project.execute(f"ALTER TABLE visits ADD COLUMN {name} BIGINT")
-    with pytest.raises(ConfigurationError, match="DuckDB keeps for itself"):
+    with pytest.raises(ConfigurationError, match="is kept for DuckDB"):
         project.run()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +19,29 @@ ROW_GROUP_ROWS = 131_072
 ROW_GROUP_BYTES = 32 << 20  # of Arrow memory: row groups of long texts would otherwise fill writer and reader
 SAMPLE_ROWS = 10_000
 READ_ROWS = 10_000
+SAMPLE_OF_WIDTH = 64
+
+
+def rows_within(paths: Sequence[Path], size: int, most: int) -> int:
+    """How many rows of these Parquet files take up to so many bytes, at least one and at most so many.
+
+    A power of two, or `most`, so that files of about the same rows give the same number.
+    """
+    found = [pq.read_metadata(path) for path in paths]
+    groups = [one.row_group(number) for one in found for number in range(one.num_row_groups)]
+    total, rows = sum(group.total_byte_size for group in groups), sum(group.num_rows for group in groups)
+    if not rows:
+        return most
+    # A dictionary keeps long texts that come again once; in memory each row has its own.
+    fitting = int(size / max(total / rows, _in_memory(paths) / 4, 1))
+    return most if fitting >= most else 1 << max(0, fitting.bit_length() - 1)
+
+
+def _in_memory(paths: Sequence[Path]) -> float:
+    """What one of the first rows takes, in bytes."""
+    first = next(path for path in paths if pq.read_metadata(path).num_rows)
+    batch = next(stream(first, SAMPLE_OF_WIDTH))
+    return float(batch.nbytes / batch.num_rows)
 
 
 class ParquetOutput(Output):
@@ -41,7 +64,7 @@ class ParquetOutput(Output):
 def _read(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     with reading(path):
         check_columns(path, pq.read_schema(path).names, schema)
-        for batch in stream(path, READ_ROWS):
+        for batch in stream(path, rows_within([path], ROW_GROUP_BYTES, READ_ROWS)):
             yield batch.cast(schema)  # Parquet has no seconds: they come back as milliseconds
 
 

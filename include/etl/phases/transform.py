@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -40,9 +41,8 @@ def transform(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Transform
             unique, surplus = count(connection, rows), _surplus(connection, run.source)
             for number, step in enumerate(run.source.transform.steps):
                 rows = apply_step(connection, step, rows, folder / f".step-{number}.parquet")
-            parts = raw if rows == parquet(raw) else []
             first_read = min(slice_.extracted_at for slice_ in extracted)
-            path = _write(connection, run, plan, rows, parts, folder, first_read)
+            path = _write(connection, run, plan, rows, raw, folder, first_read)
             published = count(connection, parquet([path]))
             check_kept(run.source, read=read - quarantined, surplus=surplus, unique=unique, written=published)
             if not _keys_as_read(connection, run.source, raw):
@@ -144,13 +144,13 @@ def _write(
     run: Run,
     plan: Plan,
     rows: str,
-    parts: Sequence[Path],
+    raw: Sequence[Path],
     folder: Path,
     extracted_at: datetime,
 ) -> Path:
     """Write the published columns, and the metadata columns, into one sorted Parquet file.
 
-    `parts`: the files, where the rows are all that lies in them.
+    `raw`: the files that the rows come from. They are cut into ranges only where they are all that lies in these.
     """
     source, staged, final = run.source, folder / ".part-00000.tmp", folder / "part-00000.parquet"
     columns = _kinds(connection, rows)
@@ -161,10 +161,17 @@ def _write(
     sorting = [name for name in order if name in names.values() and name]
     leading = next((column for column in columns if [names[column]] == sorting[:1]), None)
     cut = leading and values[leading] == quote(leading)  # its order is that of the files' statistics
-    cuts = ranges.conditions(parts, leading, columns[leading], quote(sorting[0])) if leading and cut else []
+    cut = cut and rows == parquet(raw)
+    cuts = ranges.conditions(raw, leading, columns[leading], quote(sorting[0])) if leading and cut else []
     query = f"SELECT {', '.join([*selected, *_metadata(source, plan, extracted_at)])} FROM {rows}"
+    write = partial(sorted_file.write, connection, query, list(map(quote, sorting)), cuts, raw, staged)
     try:
-        sorted_file.write(connection, query, list(map(quote, sorting)), cuts, staged)
+        try:
+            write()
+        except duckdb.OutOfMemoryException:
+            staged.unlink(missing_ok=True)
+            duck.widen(connection, source.memory_limit_mb)
+            write()
     except duckdb.ConversionException:
         raise _not_convertible(connection, source, rows) from None
     seal(staged)

@@ -18,7 +18,7 @@ from include.etl.config import Source
 from include.etl.errors import ConfigurationError
 from include.etl.handover import DELETED_AT, Window
 from include.etl.outputs import open_output
-from include.etl.outputs.parquet import stream
+from include.etl.outputs.parquet import ROW_GROUP_BYTES, rows_within, stream
 from include.etl.publication.schema import decoded
 from include.etl.records.manifest import Manifest, PublishedFile
 from include.etl.storage import make_folder, seal, sha256, sync_folder
@@ -188,7 +188,7 @@ def _partitions(source: Source, window: Window, interim: Path) -> Iterator[tuple
 
 def _batches(interim: Path) -> Iterator[pa.RecordBatch]:
     schema = published_schema(interim)
-    for batch in stream(interim, BATCH_ROWS):
+    for batch in stream(interim, rows_within([interim], ROW_GROUP_BYTES, BATCH_ROWS)):
         yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
 
 

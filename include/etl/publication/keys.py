@@ -12,7 +12,7 @@ from pathlib import Path
 
 from include.etl.duck import parquet, quote, text
 from include.etl.handover import DELETED_AT
-from include.etl.publication.files import NO_VALUE
+from include.etl.publication.files import NO_VALUE, schema_of
 from include.etl.publication.rows import NewRows, PublishedRows
 from include.etl.records.manifest import Manifest, PublishedFile
 
@@ -31,36 +31,40 @@ class Keys:
     """The files by their numbers."""
 
     def of(self, manifests: Sequence[Manifest], *, marked_only: bool = False) -> str | None:
-        """A relation of the keys in these publications, or in their files with rows that are marked as deleted."""
-        found = [self._publication(manifest, marked_only) for manifest in manifests]
-        selects = [select for select in found if select]
+        """A relation of the keys in these publications, or in their files with rows that are marked as deleted.
+
+        Files of the same columns are one table, of which DuckDB opens a few at a time: there may be thousands.
+        """
+        alike: dict[tuple[str, str | None], list[tuple[Manifest, PublishedFile]]] = {}
+        for manifest in manifests:
+            for file in one_format(manifest):
+                if file.deleted or not marked_only:
+                    self.rows.check_there(manifest, file)
+                    partition = manifest.partition_by if file.format == "parquet" else None
+                    alike.setdefault((manifest.arrow_schema, partition), []).append((manifest, file))
+        selects = [self._select(chosen, partition) for (_, partition), chosen in alike.items()]
         return f"({' UNION ALL '.join(selects)})" if selects else None
 
-    def _publication(self, manifest: Manifest, marked_only: bool) -> str | None:
-        chosen = [file for file in one_format(manifest) if file.deleted or not marked_only]
-        if not chosen:
-            return None
-        for file in chosen:
-            self.rows.check_there(manifest, file)
-        first = len(self.files)
-        self.files += [(manifest, file) for file in chosen]
-        if chosen[0].format == "parquet":
-            return self._select([self.rows.folder / file.path for file in chosen], chosen, first, manifest.partition_by)
-        paths = [self._as_parquet(manifest, file, first + number) for number, file in enumerate(chosen)]
-        return self._select(paths, chosen, first, None)
-
-    def _select(self, paths: Sequence[Path], chosen: Sequence[PublishedFile], first: int, partition: str | None) -> str:
+    def _select(self, chosen: Sequence[tuple[Manifest, PublishedFile]], partition: str | None) -> str:
         """`partition` is the column that the files leave out, since their folders are named after it."""
-        values = [f"DATE '{f.partition}'" if f.partition not in (None, NO_VALUE) else "NULL::DATE" for f in chosen]
+        first, schema = len(self.files), schema_of(chosen[0][0])
+        paths = [self._path(manifest, file, first + number) for number, (manifest, file) in enumerate(chosen)]
+        self.files += chosen
+        days = [file.partition for _, file in chosen]
+        values = ", ".join(f"DATE '{day}'" if day not in (None, NO_VALUE) else "NULL::DATE" for day in days)
 
         def column(name: str) -> str:
-            return f"([{', '.join(values)}])[file_index::BIGINT + 1]" if name == partition else quote(name)
+            return f"([{values}])[file_index::BIGINT + 1]" if name == partition else quote(name)
 
-        gone = DELETED_AT if any(file.deleted for file in chosen) else "NULL::TIMESTAMPTZ"
+        gone = DELETED_AT if DELETED_AT in schema.names else "NULL::TIMESTAMPTZ"
         columns = [f"{column(name)} AS {quote(name)}" for name in self.new.key]
         columns += [f"{column(self.new.cursor) if self.new.cursor else 'NULL'} AS {CURSOR}"]
         columns += [f"_extracted_at AS {READ}", f"{gone} AS {GONE}", f"({first} + file_index)::INTEGER AS {FILE}"]
-        return f"SELECT {', '.join(columns)} FROM {parquet(paths)}"
+        return f"SELECT {', '.join(columns)} FROM {parquet(paths, alike=True)}"
+
+    def _path(self, manifest: Manifest, file: PublishedFile, number: int) -> Path:
+        is_parquet = file.format == "parquet"
+        return self.rows.folder / file.path if is_parquet else self._as_parquet(manifest, file, number)
 
     def _as_parquet(self, manifest: Manifest, file: PublishedFile, number: int) -> Path:
         self.scratch.mkdir(parents=True, exist_ok=True)

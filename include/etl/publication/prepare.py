@@ -43,6 +43,7 @@ def prepare(new: NewRows, standing: Sequence[Manifest], folder: Path, staging: P
     """Write everything below `staging`."""
     source, window, scratch = new.source, new.window, staging / "keys"
     with duck.session(source.memory_limit_mb, staging / ".scratch") as connection:
+        connection.execute("SET parquet_metadata_cache = false")  # there may be thousands of files, each read once
         rows = PublishedRows(connection, source, folder)
         added = AddedRows(rows, new)
         merging = source.load == "merge"

@@ -52,7 +52,7 @@ def written(folder: Path, paths: list[Path], cuts: list[str]) -> pa.Table:
     target.unlink(missing_ok=True)
     with duck.session(2048, folder / ".scratch") as connection:
         query = f"SELECT k, n, 'x' AS x, TIMESTAMPTZ '2024-01-01 00:00:00+00' AS at FROM {parquet(paths)}"
-        sorted_file.write(connection, query, ['"k"', '"n"'], cuts, target)
+        sorted_file.write(connection, query, ['"k"', '"n"'], cuts, paths, target)
     found = pq.read_table(target)
     return found.cast(pa.schema([field.with_nullable(True) for field in found.schema]))
 
@@ -86,7 +86,8 @@ def test_the_file_does_not_show_where_ranges_were_cut(tmp_path: Path) -> None:
         cuts = ranges.conditions(paths, "k", "BIGINT", '"k"')
         assert len(cuts) > 3
         with duck.session(2048, tmp_path / ".scratch") as connection:
-            sorted_file.write(connection, f"SELECT k FROM {parquet(paths)}", ["k"], cuts, tmp_path / name / "file")
+            query = f"SELECT k FROM {parquet(paths)}"
+            sorted_file.write(connection, query, ["k"], cuts, paths, tmp_path / name / "file")
         return (tmp_path / name / "file").read_bytes()
 
     assert made("a", 0) == made("b", 37)
@@ -117,4 +118,4 @@ def tables() -> Iterator[pa.Table]:
 
 
 def test_no_rows_are_no_row_group() -> None:
-    assert list(sorted_file._row_groups(tables())) == []
+    assert list(sorted_file._row_groups(tables(), 16)) == []
