@@ -123,6 +123,7 @@ class MySqlSession(Session):
         limit = f"max_statement_time = {timeout_s:f}" if maria else f"max_execution_time = {timeout_s * 1000:.0f}"
         self._execute(
             f"set session {limit}, time_zone = '+00:00', net_write_timeout = {whole_s}, "
+            "group_concat_max_len = 1073741824, "  # longer texts are cut, with a warning that nobody would read
             f"lock_wait_timeout = {max(1, whole_s // 2)}, innodb_lock_wait_timeout = {max(1, whole_s // 2)}"
         )
         self._execute("set session transaction isolation level repeatable read, read only")

@@ -6,21 +6,26 @@ from typing import Any
 
 import pymysql
 
+from include.etl.errors import ConfigurationError
+
 
 def connect(arguments: dict[str, Any]) -> Any:
     """Connect with the C client's `ssl_mode`; the password goes as UTF-8, greetings come within connect_timeout."""
     given = {key: value for key, value in arguments.items() if key not in ("ssl", "ssl_mode", "password")}
     tls = tls_options(arguments.get("ssl_mode", ""), arguments.get("ssl", {}))
     password = arguments["password"].encode()
-    given["read_timeout"] = arguments["connect_timeout"]  # a host may accept the line and never say a word
+    # A host may accept the line and never say a word; the TLS handshake has the timeout of writing.
+    given["read_timeout"] = given["write_timeout"] = arguments["connect_timeout"]
     connection: Any = pymysql.connect(**given, conv={}, use_unicode=False, ssl=tls, password=password)
-    connection._read_timeout = arguments["read_timeout"]
+    connection._read_timeout = connection._write_timeout = arguments["read_timeout"]
     return connection
 
 
 def tls_options(mode: str, given: dict[str, Any]) -> dict[str, Any]:
     """What the C client means by `ssl_mode`, in PyMySQL's terms; it has no TLS where this is empty."""
-    match mode.upper():
+    match mode.strip().upper():
+        case "" | "PREFERRED":
+            return given
         case "DISABLED":
             return {}
         case "REQUIRED":
@@ -28,4 +33,5 @@ def tls_options(mode: str, given: dict[str, Any]) -> dict[str, Any]:
         case "VERIFY_CA" | "VERIFY_IDENTITY" as strict:
             return {**given, "verify_mode": "required", "check_hostname": strict == "VERIFY_IDENTITY"}
         case _:
-            return given
+            allowed = "DISABLED, PREFERRED, REQUIRED, VERIFY_CA, VERIFY_IDENTITY"
+            raise ConfigurationError(f"the connection's extra ssl_mode is {mode!r}; allowed: {allowed}")

@@ -8,6 +8,8 @@ from include.etl.engines.base import Engine
 from include.etl.errors import ConfigurationError, DataError, ExtractionError, TransientError
 
 TIMEOUTS = {1969, 3024}
+STOPPED = {1028, 1317}
+"""By a time limit, or by somebody; MySQL stops a sort with the first one."""
 
 TRANSIENT = {
     1021, 1037, 1038, 1041,  # disk, memory
@@ -15,12 +17,13 @@ TRANSIENT = {
     1053, 1077, 1079, 1927, 4031,  # shutting down, connection killed
     1158, 1159, 1160, 1161,  # network
     1205, 1213, 3572,  # locks
-    1317, 1412,  # query killed, table changed since the snapshot
+    1028, 1317, 1412, 1615,  # sort or query killed, table changed since the snapshot, statement to be prepared again
+    1047, 9001,  # a node or a proxy that is not ready
     2002, 2003, 2006, 2012, 2013, 2014, 2026, 2027, 2055,  # the client: cannot connect, connection lost
 }  # fmt: skip
 SIGNALS = {1643, 1644}
 """What a routine raises with SIGNAL, with any text it likes."""
-DATA = {1264, 1292, 1365, 1366, 1406, 1690, 3140, 3141, 3143, 3156}  # out of range, division, bad text, bad JSON
+DATA = {1264, 1292, 1365, 1366, 1406, 1690, 3140, 3141, 3143, 3156, 3616, 3617, 3731, 3732}  # range, text, JSON, places
 NAMES_ONLY = {1044, 1045, 1046, 1049, 1051, 1052, 1054, 1060, 1142, 1143, 1146, 1227, 1251, 1290, 1305, 1698, 1792}
 """Errors whose messages quote users and names of the database's objects, and no values."""
 
@@ -41,7 +44,7 @@ def connecting(error: Exception, engine: Engine) -> ExtractionError:
 def querying(error: Exception, engine: Engine, seconds: float) -> ExtractionError:
     """The error for a statement that failed after so many seconds."""
     number, text = _parts(error)
-    if number in TIMEOUTS or (number == 1317 and seconds >= engine.limits.statement_timeout_s):
+    if number in TIMEOUTS or (number in STOPPED and seconds >= engine.limits.statement_timeout_s):
         return engine.timed_out()
     if number == 0:
         return TransientError(f"{engine}: the connection to the server was lost")
@@ -71,4 +74,6 @@ def _scrubbed(number: int, text: str) -> str:
     """The text without what can be a value; a syntax error quotes the query, parameters included."""
     if number in SIGNALS:
         return "a routine of the database raised an error"
-    return text if number in NAMES_ONLY else re.sub(r"'.*'", "'...'", text, flags=re.DOTALL)
+    if number in NAMES_ONLY:
+        return text
+    return re.sub(r"-?\d+(\.\d+)?", "...", re.sub(r"'.*'", "'...'", text, flags=re.DOTALL))

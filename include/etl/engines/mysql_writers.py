@@ -16,7 +16,9 @@ from include.etl.engines.batches import Row
 from include.etl.engines.wall_clock import begun
 from include.etl.errors import ConfigurationError
 
-NOW = "select utc_timestamp(6), connection_id()"
+NOW = "select utc_timestamp(6), connection_id(), @@global.read_only"
+AURORA = "show global variables like 'innodb_read_only'"
+OFF = ("0", "OFF")
 # Read-only transactions cannot write; this session's own is asked for too, see _transactions.
 TRANSACTIONS = """select trx_mysql_thread_id, trx_started from information_schema.innodb_trx
 where trx_autocommit_non_locking = 0 and (trx_is_read_only = 0 or trx_mysql_thread_id = connection_id())"""
@@ -41,7 +43,9 @@ Thread = tuple[str, str, str, int, bool]
 
 def writers(ask: Callable[[str], list[Row]]) -> Writers:
     """Open transactions and running statements of the server: one may write to tables of any database."""
-    ((text, number),) = ask(NOW)
+    ((text, number, read_only),) = ask(NOW)
+    # A replica that is stopped has no thread to be known by; one of Aurora, which shares its storage, never has.
+    elsewhere = {_text(read_only).upper(), *(_text(value).upper() for _, value in ask(AURORA))} - set(OFF)
     now, own = _moment(text), int(number)
     # Before the transactions: a statement whose wait ends meanwhile is a transaction by then, not in neither list.
     threads = {int(number): _thread(*others) for number, *others in ask(THREADS)}
@@ -65,7 +69,7 @@ def writers(ask: Callable[[str], list[Row]]) -> Writers:
         if command not in IDLE and user != SYSTEM and not reads
     ]
     replica = any(user == SYSTEM and command != "Daemon" for user, _, command, _, _ in threads.values())
-    return Writers(began - offset, found, REPLICA if replica else "")
+    return Writers(began - offset, found, REPLICA if replica or elsewhere else "")
 
 
 def _transactions(ask: Callable[[str], list[Row]], own: int) -> dict[int, datetime]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from functools import partial
 
@@ -59,7 +60,7 @@ def parse_csv(chunk: bytes, schema: pa.Schema, engine: Engine) -> pa.RecordBatch
     """Whole rows of `copy ... (format csv)`, without a header, as one batch."""
     # Arrow's CSV reader knows another notation of bytes than the server's.
     printed = {field.name: pa.string() if pa.types.is_binary(field.type) else field.type for field in schema}
-    reading = pc.ReadOptions(column_names=schema.names, block_size=len(chunk) + 1)
+    reading = pc.ReadOptions(column_names=schema.names, block_size=len(chunk) + len(codecs.BOM_UTF8) + 1)
     converting = pc.ConvertOptions(
         column_types=printed,
         null_values=[""],
@@ -68,6 +69,8 @@ def parse_csv(chunk: bytes, schema: pa.Schema, engine: Engine) -> pa.RecordBatch
         true_values=["t"],
         false_values=["f"],
     )
+    if chunk.startswith(codecs.BOM_UTF8):  # of a value: the reader takes the first one for the file's own
+        chunk = codecs.BOM_UTF8 + chunk
     try:
         table = pc.read_csv(pa.py_buffer(chunk), reading, PARSING, converting)
     except pa.ArrowInvalid as error:

@@ -123,7 +123,8 @@ class SqliteSession(Session):
     def close(self) -> None:
         """End a stream that still runs, and roll back."""
         self._stream.close()
-        self.connection.execute("rollback")
+        if self.connection.in_transaction:  # an error of the disk has ended it
+            self.connection.execute("rollback")
 
     def _declared(self, query: Query) -> list[tuple[str, str]]:
         """Name and declared type of each column, from a temporary view that lives on a connection of its own.

@@ -21,6 +21,7 @@ from include.etl.engines.batches import Row, to_array
 from include.etl.errors import DataError
 
 DECLARED = re.compile(r"^(?P<name>[A-Z ]+?)\s*(?:\(\s*(?P<p>\d+)\s*(?:,\s*(?P<s>\d+)\s*)?\))?(?P<rest>[A-Z ]*)$")
+FINER = re.compile(r"\.\d{7}")
 MAX_DIGITS = 38
 """What decimal128 holds. Wider ones are text: DuckDB, like most readers of Parquet, makes a float of a decimal256."""
 WIDE = Context(prec=400)
@@ -139,6 +140,8 @@ def _booleans(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 
 
 def _times(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    if any(value and FINER.search(value) for value in values):
+        raise ValueError("finer than a microsecond")
     times = [None if value is None else time.fromisoformat(value) for value in values]
     if any(value.tzinfo for value in times if value):
         raise ValueError("a time of day has no zone")
