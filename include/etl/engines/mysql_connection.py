@@ -24,7 +24,7 @@ def connect(arguments: dict[str, Any]) -> Any:
 def tls_options(mode: str, given: dict[str, Any]) -> dict[str, Any]:
     """What the C client means by `ssl_mode`, in PyMySQL's terms; it has no TLS where this is empty."""
     match mode.strip().upper():
-        case "" | "PREFERRED":
+        case "":
             return given
         case "DISABLED":
             return {}
@@ -33,5 +33,5 @@ def tls_options(mode: str, given: dict[str, Any]) -> dict[str, Any]:
         case "VERIFY_CA" | "VERIFY_IDENTITY" as strict:
             return {**given, "verify_mode": "required", "check_hostname": strict == "VERIFY_IDENTITY"}
         case _:
-            allowed = "DISABLED, PREFERRED, REQUIRED, VERIFY_CA, VERIFY_IDENTITY"
+            allowed = "DISABLED, REQUIRED, VERIFY_CA, VERIFY_IDENTITY"
             raise ConfigurationError(f"the connection's extra ssl_mode is {mode!r}; allowed: {allowed}")

@@ -16,8 +16,9 @@ from include.etl.engines.batches import Row
 from include.etl.engines.wall_clock import begun
 from include.etl.errors import ConfigurationError
 
-NOW = "select utc_timestamp(6), connection_id(), @@global.read_only"
-AURORA = "show global variables like 'innodb_read_only'"
+NOW = "select utc_timestamp(6), connection_id()"
+READ_ONLY = "show global variables where variable_name in ('read_only', 'innodb_read_only')"
+"""The second one tells a reader of Aurora, which shares its writer's storage and has no thread of replication."""
 OFF = ("0", "OFF")
 # Read-only transactions cannot write; this session's own is asked for too, see _transactions.
 TRANSACTIONS = """select trx_mysql_thread_id, trx_started from information_schema.innodb_trx
@@ -43,9 +44,9 @@ Thread = tuple[str, str, str, int, bool]
 
 def writers(ask: Callable[[str], list[Row]]) -> Writers:
     """Open transactions and running statements of the server: one may write to tables of any database."""
-    ((text, number, read_only),) = ask(NOW)
-    # A replica that is stopped has no thread to be known by; one of Aurora, which shares its storage, never has.
-    elsewhere = {_text(read_only).upper(), *(_text(value).upper() for _, value in ask(AURORA))} - set(OFF)
+    ((text, number),) = ask(NOW)
+    # A replica that stands still has no thread to be known by.
+    elsewhere = {_text(value).upper() for _, value in ask(READ_ONLY)} - set(OFF)
     now, own = _moment(text), int(number)
     # Before the transactions: a statement whose wait ends meanwhile is a transaction by then, not in neither list.
     threads = {int(number): _thread(*others) for number, *others in ask(THREADS)}

@@ -339,3 +339,14 @@ def test_names_with_spaces_quotes_and_capitals_are_kept(lab: Lab, table: str) ->
         (schema, batches) = session.stream(Query(f"select {', '.join(columns)} from {table}"))
         assert schema.names == names
         assert sum(batch.num_rows for batch in batches) == 0
+
+
+def test_a_byte_order_mark_is_part_of_a_value(lab: Lab, table: str) -> None:
+    """Also in the first cell of what a server sends, where readers of CSV take it for the file's own."""
+    lab.not_in("mssql", "its variable-length types here are not all Unicode")
+    lab.not_in("oracle", "its variable-length types here are not all Unicode")
+    lab.execute(f"create table {table} (t {lab.declared('text')})")
+    for value in ("\ufeff", "\ufeffabc", "\ufeff\ufeffx"):
+        lab.execute(f"insert into {table} values ('{value}')")
+    for value in ("\ufeff", "\ufeffabc", "\ufeff\ufeffx"):
+        assert lab.read(f"select t from {table} where t = :value", value=value)["t"].to_pylist() == [value]

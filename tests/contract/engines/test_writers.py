@@ -252,3 +252,29 @@ def test_sqlite_says_that_it_cannot_tell(monkeypatch: pytest.MonkeyPatch, tmp_pa
         found = session.writers()
     assert (list(found.in_flight), found.usual_lag) == ([], timedelta(0))
     assert found.unseen
+
+
+def test_a_server_whose_writers_are_elsewhere_says_so_when_replication_stands_still(server_lab: Lab) -> None:
+    """A subscription that is disabled has no worker to be known by, a stopped replica no thread."""
+    there = {
+        "postgres": (
+            "create subscription still connection 'host=127.0.0.1 port=1' publication p with (connect=false)",
+        ),
+        "mysql": ("set global read_only = 1",),
+    }
+    back = {
+        "postgres": ("alter subscription still set (slot_name = none)", "drop subscription still"),
+        "mysql": ("set global read_only = 0",),
+    }
+    if server_lab.database not in there or server_lab.server is None or server_lab.server.process is None:
+        return  # what is changed here belongs to the whole server
+    try:
+        for sql in there[server_lab.database]:
+            server_lab.execute(sql)
+        with server_lab.engine().session() as session:
+            assert session.writers().unseen
+    finally:
+        for sql in back[server_lab.database]:
+            server_lab.execute(sql)
+    with server_lab.engine().session() as session:
+        assert session.writers().unseen == ""

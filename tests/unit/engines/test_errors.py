@@ -81,3 +81,26 @@ def test_open_engine_takes_the_connections_type(monkeypatch: pytest.MonkeyPatch)
         open_engine("clinic")
     with pytest.raises(ConfigurationError, match="'nobody' is not defined"):
         open_engine("nobody")
+
+
+@pytest.mark.parametrize("number", [1028, 1047, 1615, 9001])
+def test_mysql_errors_that_pass_by_themselves(number: int) -> None:
+    assert (
+        type(mysql_errors.querying(pymysql.OperationalError(number, "x"), MySqlEngine("clinic"), 1.0)) is TransientError
+    )
+
+
+@pytest.mark.parametrize("number", [3616, 3617, 3731, 3732])
+def test_mysql_s_messages_about_places_show_none(number: int) -> None:
+    text = (
+        "Longitude 203.845120 is out of range in function st_geomfromtext. It must be within (-180.000000, 180.000000]."
+    )
+    error = mysql_errors.querying(pymysql.OperationalError(number, text), MySqlEngine("clinic"), 1.0)
+    assert type(error) is DataError
+    assert "203" not in str(error)
+
+
+def test_mysql_sort_that_ran_out_of_time() -> None:
+    engine = MySqlEngine("clinic")
+    error = mysql_errors.querying(pymysql.OperationalError(1028, "Sort aborted"), engine, 1e9)
+    assert "statement_timeout" in str(error)

@@ -9,6 +9,7 @@ import pytest
 from include.etl.engines.base import Value
 from include.etl.engines.mysql_connection import tls_options
 from include.etl.engines.mysql_sql import literal, quoted
+from include.etl.errors import ConfigurationError
 
 
 @pytest.mark.parametrize(
@@ -51,8 +52,16 @@ def test_names_are_quoted() -> None:
         ("DISABLED", {"ca": "ca.pem"}, {}),
         ("REQUIRED", {}, {"check_hostname": False, "verify_mode": "none"}),
         ("VERIFY_CA", {"ca": "ca.pem"}, {"ca": "ca.pem", "verify_mode": "required", "check_hostname": False}),
+        ("verify_ca ", {}, {"verify_mode": "required", "check_hostname": False}),
         ("verify_identity", {"ca": "ca.pem"}, {"ca": "ca.pem", "verify_mode": "required", "check_hostname": True}),
     ],
 )
 def test_ssl_modes_of_the_c_client(mode: str, given: dict[str, str], wanted: dict[str, object]) -> None:
     assert tls_options(mode, given) == wanted
+
+
+@pytest.mark.parametrize("mode", ["VERIFY-CA", "require", "PREFERRED"])
+def test_an_ssl_mode_that_is_not_known_is_refused(mode: str) -> None:
+    """Or else a slip of the pen would send patients' data in plain text."""
+    with pytest.raises(ConfigurationError, match=f"ssl_mode is '{mode}'; allowed: DISABLED, REQUIRED, VERIFY_CA"):
+        tls_options(mode, {})

@@ -54,3 +54,10 @@ def test_a_real_becomes_its_own_decimal_or_an_error(value: float) -> None:
     except DataError:
         return
     assert float(read) == value
+
+
+def test_a_time_finer_than_a_microsecond_is_refused() -> None:
+    schema = pa.schema([("t", pa.time64("us"))])
+    assert to_batch([("10:00:00.123456",)], schema, ENGINE)["t"].to_pylist()[0].microsecond == 123456
+    with pytest.raises(DataError, match="column 't'"):
+        to_batch([("10:00:00.1234567",)], schema, ENGINE)

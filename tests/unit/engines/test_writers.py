@@ -172,13 +172,15 @@ def test_oracle_says_why_it_cannot_tell(oracle: Any) -> None:
 Rows = list[tuple[Any, ...]]
 
 
-def mysql(*transactions: Rows, threads: Rows | None = None) -> Callable[[str], Any]:
+def mysql(*transactions: Rows, threads: Rows | None = None, read_only: bytes = b"OFF") -> Callable[[str], Any]:
     """A MySQL server in Singapore, whose own clock says 12:30; it renews its list with each answer."""
     lists = list(transactions)
 
     def ask(sql: str) -> Rows:
         if "utc_timestamp" in sql:
             return [(b"2024-03-10 04:30:00.750000", b"5")]
+        if "read_only" in sql and "innodb_trx" not in sql:
+            return [(b"read_only", read_only), (b"innodb_read_only", b"OFF")]
         return (lists.pop(0) if len(lists) > 1 else lists[0]) if "innodb_trx" in sql else threads or []
 
     return ask
@@ -231,6 +233,8 @@ def test_mysql_lists_statements_first_since_one_whose_wait_ends_becomes_a_transa
         nonlocal ended
         if "utc_timestamp" in sql:
             return [(b"2024-03-10 04:30:00", b"5")]
+        if sql == mysql_writers.READ_ONLY:
+            return []
         waiting, ended = not ended, True
         if "innodb_trx" in sql:
             return [OWN] if waiting else [OWN, (b"7", b"2024-03-10 12:30:00")]
@@ -260,6 +264,12 @@ def test_mysql_counts_running_statements_and_knows_a_replica() -> None:
     assert waiting.since == UTC_NOW + timedelta(seconds=0.75) - timedelta(seconds=90)
     threads.append((b"3", b"system user", b"", b"Slave_SQL", b"70000", b"0"))
     assert mysql_writers.writers(mysql([OWN], threads=threads)).unseen == mysql_writers.REPLICA
+
+
+@pytest.mark.parametrize("read_only", [b"ON", b"1", b"NO_LOCK_NO_ADMIN"])
+def test_mysql_knows_a_replica_that_stands_still(read_only: bytes) -> None:
+    """MariaDB 12 has words for how much is forbidden."""
+    assert mysql_writers.writers(mysql([OWN], read_only=read_only)).unseen == mysql_writers.REPLICA
 
 
 def test_mysql_without_the_grant_says_so() -> None:
