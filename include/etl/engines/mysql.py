@@ -24,7 +24,7 @@ from include.etl.engines.batches import BYTES_PER_VALUE, OneStream, Row, make_sc
 from include.etl.engines.binding import bind
 from include.etl.engines.mysql_catalog import statistics
 from include.etl.engines.mysql_connection import connect
-from include.etl.engines.mysql_errors import connecting, querying
+from include.etl.engines.mysql_errors import connecting, querying, refuse_lost_values
 from include.etl.engines.mysql_packets import RowPackets
 from include.etl.engines.mysql_rows import to_batch
 from include.etl.engines.mysql_sql import literal
@@ -183,6 +183,8 @@ class MySqlSession(Session):
                 yield from pipe.items(limits.statement_timeout_s + GRACE_S)
             finally:
                 self._end(pipe, rows)
+            if rows.warnings:
+                refuse_lost_values({int(code) for _, code, _ in self._ask("show warnings")}, self.engine)
 
     def _end(self, pipe: Pipe[pa.RecordBatch], rows: RowPackets) -> None:
         """Leave neither a thread nor rows on their way: stop the query, or cut the line to a server that goes on."""

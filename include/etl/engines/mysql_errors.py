@@ -21,6 +21,8 @@ TRANSIENT = {
     1047, 9001,  # a node or a proxy that is not ready
     2002, 2003, 2006, 2012, 2013, 2014, 2026, 2027, 2055,  # the client: cannot connect, connection lost
 }  # fmt: skip
+LOST_VALUES = {1260, 1301}
+"""Warnings: GROUP_CONCAT was cut, a result was larger than max_allowed_packet and became NULL."""
 SIGNALS = {1643, 1644}
 """What a routine raises with SIGNAL, with any text it likes."""
 DATA = {1264, 1292, 1365, 1366, 1406, 1690, 3140, 3141, 3143, 3156, 3616, 3617, 3731, 3732}  # range, text, JSON, places
@@ -49,6 +51,15 @@ def querying(error: Exception, engine: Engine, seconds: float) -> ExtractionErro
     if number == 0:
         return TransientError(f"{engine}: the connection to the server was lost")
     return _kind(error, number)(f"{engine}: {_scrubbed(number, text)} (error {number})")
+
+
+def refuse_lost_values(codes: set[int], engine: Engine) -> None:
+    """Raise DataError where the server's warnings say that a function gave less than its whole value."""
+    if codes & LOST_VALUES:
+        raise DataError(
+            f"{engine}: a function of the query gave more than the server allows, so that values were cut or became "
+            "NULL; raise max_allowed_packet, or select what the value is made of"
+        )
 
 
 def malformed(engine: Engine) -> TransientError:

@@ -39,7 +39,7 @@ class RowPackets:
     """The rows that a connection's server is about to send; the connection is not free before `finished`."""
 
     def __init__(self, connection: Any, block_bytes: int, block_rows: int) -> None:
-        self.finished = False
+        self.finished, self.warnings = False, 0
         self._connection = connection
         self._rows = block_rows
         self._number: int = connection._next_seq_id
@@ -102,7 +102,7 @@ class RowPackets:
             self.finished = True
             err.raise_mysql_exception(payload)
         if payload.startswith(END) and len(payload) < END_BYTES:
-            self.finished = True
+            self.finished, self.warnings = True, int.from_bytes(payload[1:3], "little")
             self._at = starts.pop()
 
     def _cut(self, starts: list[int]) -> Block:

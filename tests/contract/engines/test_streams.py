@@ -145,3 +145,27 @@ def test_a_value_that_does_not_fit_ends_the_stream_and_not_the_session(lab: Lab)
             list(session.stream(Query(f"select d, i from zero, {lab.endless}")).batches)
         assert sum(batch.num_rows for batch in session.stream(Query("select 1 as a")).batches) == 1
     lab.execute("drop table zero")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select 1 as a, repeat('x', @@max_allowed_packet + 1) as b",
+        "select group_concat(b separator '') as b from (select repeat('x', @@max_allowed_packet / 2) as b from "
+        "(select 1 as n union all select 2 union all select 3) t) s",
+    ],
+)
+def test_a_value_that_the_server_cut_is_refused(lab: Lab, sql: str) -> None:
+    """It only warns: a text beyond its limit is NULL, or shorter."""
+    if lab.database != "mysql":
+        return
+    with lab.engine().session() as session:
+        with pytest.raises(DataError, match="values were cut or became NULL"):
+            list(session.stream(Query(sql)).batches)
+        assert sum(batch.num_rows for batch in session.stream(Query("select 1 as a")).batches) == 1
+
+
+def test_lists_longer_than_the_server_s_default_come_whole(lab: Lab) -> None:
+    if lab.database == "mysql":
+        sql = f"select group_concat(i separator ',') as g from {lab.series(200_000)}"
+        assert lab.read(sql)["g"][0].as_py().count(",") == 199_999
