@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import json
 import math
+import socket
+import struct
+import threading
+import time
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 
 import pytest
 
-from include.etl.engines.base import Value
+from include.etl.engines.base import Limits, Value
+from include.etl.engines.mysql import MySqlEngine
 from include.etl.engines.mysql_connection import tls_options
 from include.etl.engines.mysql_sql import literal, quoted
-from include.etl.errors import ConfigurationError
+from include.etl.errors import ConfigurationError, TransientError
 
 
 @pytest.mark.parametrize(
@@ -65,3 +71,30 @@ def test_an_ssl_mode_that_is_not_known_is_refused(mode: str) -> None:
     """Or else a slip of the pen would send patients' data in plain text."""
     with pytest.raises(ConfigurationError, match=f"ssl_mode is '{mode}'; allowed: DISABLED, REQUIRED, VERIFY_CA"):
         tls_options(mode, {})
+
+
+def test_a_server_that_falls_silent_in_the_tls_handshake_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    salt, low, high = b"12345678", 0x8A00, 0x0008  # TLS, protocol 4.1, secure connection; plugins
+    greeting = b"\x0a8.0.36\0" + struct.pack("<I", 7) + salt + b"\0" + struct.pack("<HBHHB", low, 45, 2, high, 21)
+    greeting += bytes(10) + b"123456789012\0mysql_native_password\0"
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        place = {"conn_type": "mysql", "host": "127.0.0.1", "port": port, "login": "u", "password": "x"}
+        monkeypatch.setenv("AIRFLOW_CONN_CLINIC", json.dumps({**place, "extra": {"ssl_mode": "REQUIRED"}}))
+        kept: list[socket.socket] = []
+
+        def greet() -> None:
+            line, _ = listener.accept()
+            line.sendall(struct.pack("<I", len(greeting)) + greeting)
+            kept.append(line)
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        started = time.monotonic()
+        with pytest.raises(TransientError), MySqlEngine("clinic", Limits(connect_timeout_s=1.0)).session():
+            pass
+        thread.join()
+        kept[0].close()
+    assert 0.9 < time.monotonic() - started < 6

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sqlite3
 from decimal import Decimal
 
 import pyarrow as pa
@@ -61,3 +62,12 @@ def test_a_time_finer_than_a_microsecond_is_refused() -> None:
     assert to_batch([("10:00:00.123456",)], schema, ENGINE)["t"].to_pylist()[0].microsecond == 123456
     with pytest.raises(DataError, match="column 't'"):
         to_batch([("10:00:00.1234567",)], schema, ENGINE)
+
+
+def test_a_session_whose_transaction_was_ended_by_an_error_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite rolls back by itself when the disk fails, and refuses a second rollback."""
+    monkeypatch.setenv("AIRFLOW_CONN_CLINIC", '{"conn_type": "sqlite", "host": ":memory:"}')
+    with ENGINE.session() as session:
+        session.connection.execute("rollback")  # type: ignore[attr-defined]
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        session.connection.execute("select 1")  # type: ignore[attr-defined]
