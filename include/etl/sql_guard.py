@@ -30,19 +30,22 @@ _FUNCTIONS = {
     r"|pg_(try_)?advisory_\w+|lo_\w+|loread|lowrite|dblink\w*|postgres_fdw_disconnect\w*|setval|nextval|set_config"
     r"|(query|cursor)_to_xml\w*|ts_stat|ts_rewrite|crosstab\w*|connectby|xpath_table|http(_\w+)?"
     r"|gin_clean_pending_list|brin_(summarize|desummarize)_\w+|heap_force_\w+|bt_index_\w+"
-    r"|txid_current|pg_current_xact_id",
+    r"|txid_current|pg_current_xact_id|query_export_to_s3|table_import_from_s3|blob_(put|get|list)",
     "mysql": r"load_file|sleep|benchmark|get_lock|release_(all_)?locks?|(master|source)_(pos|gtid)_wait"
     r"|wait_(for_executed_gtid_set|until_sql_thread_after_gtids)|wsrep_sync_wait_upto_gtid|nextval|setval"
     r"|sys_(exec|eval|get|set)|spider_\w+|service_(get|release)_\w*locks|asynchronous_connection_failover_\w+"
     r"|group_replication_\w+|version_tokens_\w+|keyring_key_\w+|audit_(log|api)_\w+|mysql_firewall_\w+"
     r"|set_firewall_(mode|group_mode)|firewall_group_(de)?enlist|read_firewall_\w+|load_rewrite_rules"
-    r"|gen_dictionary_(load|drop)|masking_dictionar\w+|flush_rewrite_cache|set_var",
+    r"|gen_dictionary_(load|drop)|masking_dictionar\w+|flush_rewrite_cache|set_var"
+    r"|lambda_a?sync|aws_\w+",
     "tsql": r"openrowset|openquery|opendatasource|xp_\w+|sp_\w+|fn_xe_file_target_read_file|fn_get_audit_file"
     r"|fn_trace_gettable|fn_\w*dblog\w*|dm_os_(file_exists|enumerate_filesystem)",
     "oracle": r"httpuritype|dburitype|xdburitype|bfilename|sys_dburigen",
     "sqlite": r"load_extension|writefile|readfile|edit|fsdir|lsdir|zipfile|fts3_tokenizer",
 }
 """Functions that write, lock, wait, or reach files and other servers."""
+_SERVICES = r"aws_\w+|azure_\w+|google_ml\w*|cron|net"
+"""Schemas of PostgreSQL's extensions whose functions reach a cloud's services, or run statements later."""
 _PACKAGES = r"dbms_\w+|utl_\w+|owa\w*|apex_\w+|ctx_\w+|drithsx|urifactory|wpg_docload|htp|htf"
 _HARMLESS = r"utl_raw|utl_i18n|utl_match|dbms_rowid"
 _HARMLESS_CALLS = {("dbms_lob", name) for name in ("substr", "getlength", "instr", "compare")}
@@ -110,10 +113,20 @@ def _found(tree: exp.Expr, dialect: str) -> Iterator[str]:
         for name in names:
             if re.fullmatch(_FUNCTIONS.get(dialect, ""), name, re.IGNORECASE):
                 yield f"the function {name}, which does more than read"
+        if dialect == "postgres" and re.fullmatch(_SERVICES, _schema(function), re.IGNORECASE):
+            yield f"a function of {_schema(function)}, which does more than read"
     if dialect == "oracle":
         yield from _oracle(tree)
     if dialect == "tsql":
         yield from _tsql(tree)
+
+
+def _schema(function: exp.Func) -> str:
+    """The schema that stands before the function's name, or nothing."""
+    parent = function.parent
+    if isinstance(parent, exp.Table):
+        return parent.db
+    return parent.this.name if isinstance(parent, exp.Dot) and parent.expression is function else ""
 
 
 def _tsql(tree: exp.Expr) -> Iterator[str]:

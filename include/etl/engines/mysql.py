@@ -22,8 +22,8 @@ from pymysql.constants import ER
 from include.etl.engines.base import Engine, Query, Session, Statistics, Stream, Writers
 from include.etl.engines.batches import BYTES_PER_VALUE, OneStream, Row, make_schema, rows_at_once
 from include.etl.engines.binding import bind
-from include.etl.engines.mysql_catalog import statistics
-from include.etl.engines.mysql_connection import connect
+from include.etl.engines.mysql_catalog import is_mariadb, statistics
+from include.etl.engines.mysql_connection import connect, kill_query
 from include.etl.engines.mysql_errors import connecting, querying, refuse_lost_values
 from include.etl.engines.mysql_packets import RowPackets
 from include.etl.engines.mysql_rows import to_batch
@@ -119,11 +119,12 @@ class MySqlSession(Session):
         whole_s = max(1, math.ceil(timeout_s))
         if self.engine.limits.require_tls and not self._ask("show session status like 'Ssl_cipher'")[0][1]:
             raise self.engine.not_encrypted()
-        maria = "mariadb" in str(self.connection.get_server_info()).lower()
+        maria = is_mariadb(self._ask)
         limit = f"max_statement_time = {timeout_s:f}" if maria else f"max_execution_time = {timeout_s * 1000:.0f}"
         self._execute(
             f"set session {limit}, time_zone = '+00:00', net_write_timeout = {whole_s}, "
-            "group_concat_max_len = 1073741824, "  # longer texts are cut, with a warning that nobody would read
+            "group_concat_max_len = 1073741824, "  # longer texts are cut, with but a warning
+            "max_error_count = 4096, "  # so that such a warning is kept among others
             f"lock_wait_timeout = {max(1, whole_s // 2)}, innodb_lock_wait_timeout = {max(1, whole_s // 2)}"
         )
         self._execute("set session transaction isolation level repeatable read, read only")
@@ -168,7 +169,7 @@ class MySqlSession(Session):
     def _batches(self, sql: str, schema: pa.Schema) -> Generator[pa.RecordBatch]:
         limits = self.engine.limits
         pipe: Pipe[pa.RecordBatch] = Pipe(f"read {self.engine.label}")
-        with self._statement(sql) as statement:
+        with self._statement(sql, reading_rows=True) as statement:
             block_rows = rows_at_once([BYTES_PER_VALUE] * len(schema), limits)
             rows = statement.execute(min(BLOCK_BYTES, limits.batch_bytes), block_rows)
 
@@ -197,9 +198,9 @@ class MySqlSession(Session):
         rows.skip()
 
     @contextlib.contextmanager
-    def _statement(self, sql: str) -> Iterator[Statement]:
+    def _statement(self, sql: str, *, reading_rows: bool = False) -> Iterator[Statement]:
         """The SQL, parsed by the server and labelled for the DBA."""
-        with self._errors():
+        with self._errors(reading_rows=reading_rows):
             statement = Statement(self.connection, self._comment + sql)
             try:
                 yield statement
@@ -207,21 +208,23 @@ class MySqlSession(Session):
                 statement.close()
 
     @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
+    def _errors(self, *, reading_rows: bool = False) -> Iterator[None]:
         started = time.monotonic()
         try:
             yield
         except pymysql.Error as error:
-            raise querying(error, self.engine, time.monotonic() - started) from None
+            raise querying(error, self.engine, time.monotonic() - started, reading_rows=reading_rows) from None
         except TimeoutError:
             raise TransientError(f"{self.engine}: the server did not answer within its own timeout") from None
 
     def _kill_query(self) -> None:
-        """From another connection; where that cannot be had, this one is lost."""
+        """From another connection; where that cannot be had, or leads to another server, this one is lost."""
         try:
-            with contextlib.closing(self.engine.connect()) as other, other.cursor() as killer:
-                killer.execute(f"kill query {self.connection.thread_id()}")
+            with contextlib.closing(self.engine.connect()) as other:
+                killed = kill_query(other, self.connection.thread_id(), self._comment)
         except (pymysql.Error, ExtractionError):
+            killed = False
+        if not killed:
             self._cut()
 
     def _cut(self) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pymysql
 
+from include.etl.engines.mysql_sql import literal
 from include.etl.errors import ConfigurationError
 
 
@@ -19,6 +20,19 @@ def connect(arguments: dict[str, Any]) -> Any:
     connection: Any = pymysql.connect(**given, conv={}, use_unicode=False, ssl=tls, password=password)
     connection._read_timeout = connection._write_timeout = arguments["read_timeout"]
     return connection
+
+
+def kill_query(connection: Any, number: int, comment: str) -> bool:
+    """Stop the query of a session, if this server has it: its query begins with the comment, or has just ended.
+
+    Behind a load balancer or a proxy, a session of that number can be anybody's.
+    """
+    mine = literal(comment + "%")
+    with connection.cursor() as cursor:
+        found = (
+            f"select 1 from information_schema.processlist where id = {number} and coalesce(info, {mine}) like {mine}"
+        )
+        return bool(cursor.execute(found)) and cursor.execute(f"kill query {number}") is not None
 
 
 def tls_options(mode: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from pymysql.constants import CR, ER
+
 from include.etl.engines.base import Engine
 from include.etl.errors import ConfigurationError, DataError, ExtractionError, TransientError
 
@@ -23,11 +25,11 @@ TRANSIENT = {
 }  # fmt: skip
 LOST_VALUES = {1260, 1301}
 """Warnings: GROUP_CONCAT was cut, a result was larger than max_allowed_packet and became NULL."""
-SIGNALS = {1643, 1644}
-"""What a routine raises with SIGNAL, with any text it likes."""
 DATA = {1264, 1292, 1365, 1366, 1406, 1690, 3140, 3141, 3143, 3156, 3616, 3617, 3731, 3732}  # range, text, JSON, places
 NAMES_ONLY = {1044, 1045, 1046, 1049, 1051, 1052, 1054, 1060, 1142, 1143, 1146, 1227, 1251, 1290, 1305, 1698, 1792}
 """Errors whose messages quote users and names of the database's objects, and no values."""
+
+WORDS = {number: name for name, number in {**vars(CR), **vars(ER)}.items() if isinstance(number, int)}
 
 HOPELESS = re.compile(
     r"Name or service not known|nodename nor servname|No address associated|Unknown.*host"
@@ -43,14 +45,18 @@ def connecting(error: Exception, engine: Engine) -> ExtractionError:
     return kind(f"{engine}: cannot connect: {text} (error {number})")
 
 
-def querying(error: Exception, engine: Engine, seconds: float) -> ExtractionError:
-    """The error for a statement that failed after so many seconds."""
+def querying(error: Exception, engine: Engine, seconds: float, *, reading_rows: bool) -> ExtractionError:
+    """The error for a statement that failed after so many seconds, before or while it read rows.
+
+    While it runs, a routine can raise any text under any number with SIGNAL.
+    """
     number, text = _parts(error)
     if number in TIMEOUTS or (number in STOPPED and seconds >= engine.limits.statement_timeout_s):
         return engine.timed_out()
     if number == 0:
         return TransientError(f"{engine}: the connection to the server was lost")
-    return _kind(error, number)(f"{engine}: {_scrubbed(number, text)} (error {number})")
+    shown = f"the server reports {WORDS.get(number, 'an error')}" if reading_rows else _scrubbed(number, text)
+    return _kind(error, number)(f"{engine}: {shown} (error {number})")
 
 
 def refuse_lost_values(codes: set[int], engine: Engine) -> None:
@@ -83,8 +89,6 @@ def _parts(error: Exception) -> tuple[int, str]:
 
 def _scrubbed(number: int, text: str) -> str:
     """The text without what can be a value; a syntax error quotes the query, parameters included."""
-    if number in SIGNALS:
-        return "a routine of the database raised an error"
     if number in NAMES_ONLY:
         return text
     return re.sub(r"-?\d+(\.\d+)?", "...", re.sub(r"'.*'", "'...'", text, flags=re.DOTALL))

@@ -33,9 +33,9 @@ LENGTHS = {DATE: MOMENT, NEWDATE: MOMENT, DATETIME: MOMENT, TIMESTAMP: MOMENT, T
 
 
 def days(values: Values) -> Numbers:
-    """Days since 1970; raises ValueError for a zero date, a zero in one, and a day that its month lacks."""
+    """Days since 1970; raises ValueError for a zero date, the year 0, a zero within, and a day that its month lacks."""
     year, month, day = _part(values, "<u2", 0, 4), _part(values, "u1", 2, 4), _part(values, "u1", 3, 4)
-    wrong = (year >= YEARS) | (month < 1) | (month > MONTHS) | (day < 1)
+    wrong = (year < 1) | (year >= YEARS) | (month < 1) | (month > MONTHS) | (day < 1)
     index = np.where(wrong, 0, year * MONTHS + month - 1)
     firsts = _first_days()
     found = firsts[index] + day - 1

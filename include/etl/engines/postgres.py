@@ -6,16 +6,13 @@ The hook opens psycopg 3, whose COPY takes half as long again; psycopg2 is opene
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import socket
 import time
 from collections.abc import Generator, Iterator
-from typing import Any
 
 import psycopg2
 import pyarrow as pa
-from airflow.providers.postgres.hooks.postgres import PostgresHook
 from psycopg2.extensions import ISOLATION_LEVEL_REPEATABLE_READ, QuotedString, adapt, connection, cursor
 
 from include.etl.engines.base import Engine, Query, Session, Statistics, Stream, Value, Writers
@@ -23,6 +20,7 @@ from include.etl.engines.batches import OneStream, make_schema, sliced
 from include.etl.engines.binding import bind
 from include.etl.engines.deadline import Overdue, cut_after, within
 from include.etl.engines.postgres_catalog import statistics
+from include.etl.engines.postgres_connection import connection_arguments
 from include.etl.engines.postgres_errors import connecting, querying
 from include.etl.engines.postgres_types import arrow_type, parse_csv
 from include.etl.engines.postgres_writers import writers
@@ -30,11 +28,11 @@ from include.etl.engines.row_pipe import RowPipe
 from include.etl.errors import ConfigurationError, ExtractionError, TransientError
 
 CHUNK_BYTES = 4 << 20
-CHECKED_TLS = ("require", "verify-ca", "verify-full")
-"""Modes of libpq in which no password is sent before the line is encrypted."""
 GRACE_S = 5.0
 """How long after its own timeout the server may stay silent before the client gives up."""
-KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+BEGUN = "to_char(backend_start at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')"
+OWN_SESSION = "from pg_stat_activity where pid = pg_backend_pid()"
+CANCEL = f"select pg_cancel_backend(pid) from pg_stat_activity where pid = {{pid}} and {BEGUN} = '{{begun}}'"
 
 
 class PostgresEngine(Engine):
@@ -57,7 +55,7 @@ class PostgresEngine(Engine):
 
         libpq keeps the time of the handshake with each host, and nobody that of psycopg2's first statement.
         """
-        arguments = self._arguments()
+        arguments = connection_arguments(self)
         handshakes_s = arguments["connect_timeout"] * (1 + str(arguments["host"]).count(","))
         wait_s = handshakes_s + self.limits.statement_timeout_s + GRACE_S
         try:
@@ -67,29 +65,6 @@ class PostgresEngine(Engine):
         except Overdue:
             raise TransientError(f"{self}: cannot connect: the server fell silent") from None
         return opened
-
-    def _arguments(self) -> dict[str, Any]:
-        """What the hook passes to its driver, then this session's own; a timeout of libpq is whole seconds."""
-        hook = PostgresHook(postgres_conn_id=self.conn_id)
-        conn = hook.connection
-        login, password, port = conn.login, conn.password, conn.port
-        if conn.extra_dejson.get("iam"):
-            login, password, port = hook.get_iam_token(conn)
-        extras = {key: value for key, value in conn.extra_dejson.items() if key not in hook.ignored_extra_options}
-        if self.limits.require_tls and extras.get("sslmode") not in CHECKED_TLS:
-            extras["sslmode"] = "require"
-        return {
-            **KEEPALIVES,
-            **extras,
-            "host": conn.host,
-            "port": port,
-            "user": login,
-            "password": password,
-            "dbname": conn.schema,
-            "connect_timeout": math.ceil(self.limits.connect_timeout_s),
-            "application_name": self.label,
-            "client_encoding": "UTF8",
-        }
 
 
 class PostgresSession(Session):
@@ -121,8 +96,8 @@ class PostgresSession(Session):
         self.connection.set_session(isolation_level=ISOLATION_LEVEL_REPEATABLE_READ, readonly=True)
         configs = ", ".join(f"set_config('{k}', '{v}', true)" for k, v in settings.items())
         with self._errors(), self._in_time(), self.connection.cursor() as cursor:
-            cursor.execute(f"select pg_backend_pid(), {configs}")
-            self._pid = (cursor.fetchone() or (0,))[0]
+            cursor.execute(f"select pg_backend_pid(), (select {BEGUN} {OWN_SESSION}), {configs}")
+            self._pid, self._begun, *_ = cursor.fetchone() or (0, None)
 
     def schema(self, query: Query) -> pa.Schema:
         """Column names and types, as the server describes the result; no row is read."""
@@ -163,7 +138,7 @@ class PostgresSession(Session):
     def _batches(self, sql: str, schema: pa.Schema) -> Generator[pa.RecordBatch]:
         limits = self.engine.limits
         pipe = RowPipe(min(CHUNK_BYTES, limits.batch_bytes), f"copy {self.engine.label}")
-        with self._statement(), self.connection.cursor() as cursor:
+        with self._statement(reading_rows=True), self.connection.cursor() as cursor:
             pipe.start(lambda: cursor.copy_expert(f"copy (\n{sql}\n) to stdout (format csv)", pipe))
             try:
                 for chunk in pipe.items(limits.statement_timeout_s + GRACE_S):
@@ -186,9 +161,12 @@ class PostgresSession(Session):
             pipe.join()
 
     def _cancel(self) -> None:
-        """Ask the server to stop this session's query; psycopg2's own cancel() halts all of Python until it answers."""
+        """Ask the server to stop this session's query; psycopg2's own cancel() halts all of Python until it answers.
+
+        Through a load balancer this may be another server, which has no such session.
+        """
         with contextlib.closing(PostgresSession(self.engine, self.engine.connect())) as other:
-            other._execute(f"select pg_cancel_backend({self._pid})")
+            other._execute(CANCEL.format(pid=self._pid, begun=self._begun))
 
     def _cut(self) -> None:
         """Break the line, so that who waits for the server on it fails at once."""
@@ -209,9 +187,9 @@ class PostgresSession(Session):
             yield cursor
 
     @contextlib.contextmanager
-    def _statement(self) -> Iterator[None]:
+    def _statement(self, *, reading_rows: bool = False) -> Iterator[None]:
         """One statement under a savepoint, so that its failure does not cost the session its snapshot."""
-        with self._errors():
+        with self._errors(reading_rows=reading_rows):
             self._execute("savepoint statement")
             try:
                 yield
@@ -222,12 +200,12 @@ class PostgresSession(Session):
             self._execute("release savepoint statement")
 
     @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
+    def _errors(self, *, reading_rows: bool = False) -> Iterator[None]:
         started = time.monotonic()
         try:
             yield
         except psycopg2.Error as error:
-            raise querying(error, self.engine, time.monotonic() - started) from None
+            raise querying(error, self.engine, time.monotonic() - started, reading_rows=reading_rows) from None
         except TimeoutError:
             raise TransientError(f"{self.engine}: the server did not answer within its own timeout") from None
 

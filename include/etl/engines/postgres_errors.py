@@ -11,11 +11,13 @@ from include.etl.errors import ConfigurationError, DataError, ExtractionError, T
 
 # Classes and codes of SQLSTATE: connection lost, transaction rolled back, resources, intervention, I/O; then locks.
 TRANSIENT = ("08", "40", "53", "57", "58", "55P03", "25P03", "25P04")
-NAMES_ONLY = {
-    "25006", "28000", "28P01", "3D000", "3F000", "40001", "40P01", "42501", "42601", "42702", "42703", "42704", "42803",
-    "42804", "42883", "42P01", "42P09", "53200", "53300", "55P03", "57014", "57P01", "57P02", "57P03",
+OF_THE_SERVER = {"25006", "40001", "40P01", "53200", "53300", "55P03", "57014", "57P01", "57P02", "57P03"}
+"""Errors about the session or the server's state, whose messages hold no values."""
+OF_THE_QUERY = {
+    "28000", "28P01", "3D000", "3F000", "42501", "42601", "42702", "42703", "42704", "42803", "42804", "42883", "42P01",
+    "42P09",
 }  # fmt: skip
-"""Errors of the server itself whose messages quote names of the database's objects, and no values."""
+"""Errors that quote names: those of the query while it is parsed, and values while it runs (`name::regclass`)."""
 
 # Without a session there is no SQLSTATE, only text; what is not listed here may pass (refused, starting up, timeout).
 HOPELESS = re.compile(
@@ -38,14 +40,14 @@ def connecting(error: psycopg2.Error, engine: Engine, password: str) -> Extracti
     return kind(f"{engine}: cannot connect: {text}")
 
 
-def querying(error: psycopg2.Error, engine: Engine, seconds: float) -> ExtractionError:
-    """The error for a statement that failed after so many seconds."""
+def querying(error: psycopg2.Error, engine: Engine, seconds: float, *, reading_rows: bool) -> ExtractionError:
+    """The error for a statement that failed after so many seconds, before or while it read rows."""
     state = error.pgcode or ""
     if state == "57014" and seconds >= engine.limits.statement_timeout_s * 0.9:
         return engine.timed_out()
     if not state:
         return TransientError(f"{engine}: the connection to the server was lost")
-    return _kind(state)(f"{engine}: {_message(error, state)} (SQLSTATE {state})")
+    return _kind(state)(f"{engine}: {_message(error, state, reading_rows)} (SQLSTATE {state})")
 
 
 def _kind(state: str) -> type[ExtractionError]:
@@ -54,15 +56,15 @@ def _kind(state: str) -> type[ExtractionError]:
     return DataError if state.startswith(("21", "22", "23")) else ConfigurationError
 
 
-def _message(error: psycopg2.Error, state: str) -> str:
+def _message(error: psycopg2.Error, state: str, reading_rows: bool) -> str:
     """The server's primary message where it can hold no value; otherwise only what kind of error it is.
 
-    A function of the database can raise any message under any code; the context tells that it was one. A message
-    about a setting quotes its name, which can come from a column.
+    A function of the database can raise any message under any code; the context, in the server's language, tells
+    that there was one.
     """
     text = _first_line(error.diag.message_primary or "")
-    written_by_a_function = "function" in (error.diag.context or "")
-    if written_by_a_function or state not in NAMES_ONLY or text.startswith("unrecognized configuration parameter"):
+    shown = OF_THE_SERVER if reading_rows else OF_THE_SERVER | OF_THE_QUERY
+    if error.diag.context or state not in shown:
         return f"the server reports {type(error).__name__}"
     if state == "42601":  # a syntax error quotes the token it met, which may be a parameter
         return re.sub(r"\"[^\"]*['\d][^\"]*\"", '"..."', text)

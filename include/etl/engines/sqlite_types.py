@@ -95,9 +95,9 @@ def to_batch(rows: Sequence[Row], schema: pa.Schema, engine: Engine) -> pa.Recor
 
 def _to_array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_timestamp(kind):
-        return _timestamps(values, kind)
+        return _within_years(_timestamps(values, kind))
     if pa.types.is_date(kind):
-        return _only(str, values, pa.string()).cast(kind)
+        return _within_years(_only(str, values, pa.string()).cast(kind))
     convert = next((convert for test, convert in CONVERSIONS.items() if test(kind)), None)
     return convert(values, kind) if convert else _only(bytes, values, kind)
 
@@ -107,6 +107,14 @@ def _only(stored: type, values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     if any(type(value) is not stored for value in values if value is not None):
         raise ValueError("stored otherwise than declared")
     return pa.array(values, kind)
+
+
+def _within_years(times: pa.Array) -> pa.Array:
+    """The same, if they lie in the years 1 to 9999, which all readers of the published files know."""
+    ends = pac.min_max(pac.year(times)).as_py()
+    if any(not 1 <= year <= 9999 for year in ends.values() if year is not None):
+        raise ValueError("no year that others know")
+    return times
 
 
 def _timestamps(values: Sequence[Any], kind: pa.DataType) -> pa.Array:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import time
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -167,3 +169,19 @@ class Lab:
         """Skip where the database cannot be asked for this."""
         if self.database == database:
             pytest.skip(f"{database} cannot: {why}")
+
+
+def wait_until(true: Callable[[], Any]) -> None:
+    """Return once it is so; an AssertionError where it never comes."""
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def everything(error: BaseException | None) -> str:
+    """What a log would show of the error, with the errors behind it."""
+    if error is None:
+        return ""
+    behind = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "".join(traceback.format_exception_only(error)) + everything(behind)

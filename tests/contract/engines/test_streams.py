@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import resource
-import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from include.etl.engines.base import Query
 from include.etl.errors import DataError
-from tests.contract.engines.lab import LABEL, Lab
+from tests.contract.engines.lab import Lab
 
 MIB = 1 << 20
+SLEEPING = "select 1 from information_schema.processlist where info = 'select sleep(60)'"
 
 
 def test_all_rows_come_in_order_in_bounded_batches(lab: Lab) -> None:
@@ -44,44 +43,6 @@ def test_memory_does_not_grow_with_the_result(lab: Lab) -> None:
         total = sum(batch.nbytes for batch in session.stream(query).batches)
     assert total > 400 * MIB
     assert _peak_bytes() - before < 130 * MIB
-
-
-@pytest.mark.parametrize("ending", ["close", "error", "session"])
-def test_an_early_end_is_prompt_and_leaves_nothing_behind(lab: Lab, ending: str) -> None:
-    query = Query(f"select i, 'row' as t from {lab.endless}")
-    threads = set(threading.enumerate())
-    with lab.engine().session() as session:
-        batches = session.stream(query).batches
-        next(batches)
-        started = time.monotonic()
-        if ending == "close":
-            batches.close()  # type: ignore[attr-defined]
-            assert sum(b.num_rows for b in session.stream(Query("select 1 as a")).batches) == 1
-        elif ending == "error":
-            with pytest.raises(ZeroDivisionError):
-                batches.throw(ZeroDivisionError())  # type: ignore[attr-defined]
-            assert sum(b.num_rows for b in session.stream(Query("select 1 as a")).batches) == 1
-    assert time.monotonic() - started < 5
-    assert set(threading.enumerate()) == threads
-    if ending == "session":
-        with pytest.raises(RuntimeError, match="closed before its stream"):
-            next(batches)
-
-
-def test_the_server_stops_working_after_an_early_end(server_lab: Lab) -> None:
-    with server_lab.engine().session() as session:
-        batches = session.stream(Query(f"select i from {server_lab.endless}")).batches
-        next(batches)
-        batches.close()  # type: ignore[attr-defined]
-        running = {
-            "postgres": "pg_stat_activity where state = 'active' and query like 'copy%'",
-            "mysql": f"information_schema.processlist where info like '/* {LABEL} */%'",
-            "mssql": "sys.dm_exec_requests cross apply sys.dm_exec_sql_text(sql_handle) "
-            f"where session_id <> @@spid and text like '/* {LABEL} */%'",
-            "oracle": f"v$session where status = 'ACTIVE' and module = '{LABEL}'",
-        }[server_lab.database]
-        server_lab.asks(f"select count(*) from {running}", "THE END OF A QUERY")
-        assert list(server_lab.execute(f"select count(*) from {running}")) == [(0,)]
 
 
 def test_bytes_of_megabytes_come_whole(lab: Lab) -> None:

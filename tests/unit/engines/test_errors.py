@@ -12,6 +12,7 @@ from include.etl.engines.postgres import PostgresEngine
 from include.etl.engines.sqlite import SqliteEngine
 from include.etl.errors import ConfigurationError, DataError, TransientError
 
+ENGINE = MySqlEngine("clinic")
 AT = 'connection to server at "ssl-invalid.example", port 5432 failed: '
 
 
@@ -55,7 +56,9 @@ def test_a_password_in_a_drivers_text_is_covered() -> None:
     ],
 )
 def test_mysql_queries(number: int, text: str, kind: type[Exception]) -> None:
-    error = mysql_errors.querying(pymysql.OperationalError(number, text), MySqlEngine("clinic"), 1.0)
+    error = mysql_errors.querying(
+        pymysql.OperationalError(number, text), MySqlEngine("clinic"), 1.0, reading_rows=False
+    )
     assert type(error) is kind
     assert "4711" not in str(error)
 
@@ -86,7 +89,8 @@ def test_open_engine_takes_the_connections_type(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("number", [1028, 1047, 1615, 9001])
 def test_mysql_errors_that_pass_by_themselves(number: int) -> None:
     assert (
-        type(mysql_errors.querying(pymysql.OperationalError(number, "x"), MySqlEngine("clinic"), 1.0)) is TransientError
+        type(mysql_errors.querying(pymysql.OperationalError(number, "x"), ENGINE, 1.0, reading_rows=False))
+        is TransientError
     )
 
 
@@ -95,12 +99,14 @@ def test_mysql_s_messages_about_places_show_none(number: int) -> None:
     text = (
         "Longitude 203.845120 is out of range in function st_geomfromtext. It must be within (-180.000000, 180.000000]."
     )
-    error = mysql_errors.querying(pymysql.OperationalError(number, text), MySqlEngine("clinic"), 1.0)
+    error = mysql_errors.querying(
+        pymysql.OperationalError(number, text), MySqlEngine("clinic"), 1.0, reading_rows=False
+    )
     assert type(error) is DataError
     assert "203" not in str(error)
 
 
 def test_mysql_sort_that_ran_out_of_time() -> None:
     engine = MySqlEngine("clinic")
-    error = mysql_errors.querying(pymysql.OperationalError(1028, "Sort aborted"), engine, 1e9)
+    error = mysql_errors.querying(pymysql.OperationalError(1028, "Sort aborted"), engine, 1e9, reading_rows=True)
     assert "statement_timeout" in str(error)
