@@ -34,6 +34,14 @@ from tests import certificates
 
 USER, PASSWORD, DATABASE = "reader", "p@ss/w%rd:'1", "clinic"
 START_TIMEOUT_S = 60
+POSTGRES_PLACES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+POSTGRES_SETTINGS = [
+    "fsync=off",
+    "full_page_writes=off",
+    "listen_addresses=127.0.0.1",
+    "shared_buffers=32MB",
+    "max_prepared_transactions=8",
+]
 
 
 class ServerMissing(Exception):
@@ -133,34 +141,45 @@ def postgres(tls: bool = False) -> Iterator[DatabaseServer]:
     if os.environ.get("TEST_POSTGRES_URI") and not tls:
         yield _from_uri("postgres", os.environ["TEST_POSTGRES_URI"], 5432)
         return
-    bins = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    initdb, binary = (_binary([name], bins, "postgresql") for name in ("initdb", "postgres"))
+    initdb = _binary(["initdb"], POSTGRES_PLACES, "postgresql")
     with _home("postgres") as home:
         (home / "password").write_text(PASSWORD)
         shutil.chown(home / "password", *_owner("postgres"))
         options = ["--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-sync", "--no-instructions"]
         _run("postgres", [initdb, "-D", home / "data", "-U", USER, "--pwfile", home / "password", *options])
-        port = _free_port()
-        settings = ["fsync=off", "full_page_writes=off", "listen_addresses=127.0.0.1", "shared_buffers=32MB"]
-        settings.append("max_prepared_transactions=8")
-        server = DatabaseServer("postgres", "127.0.0.1", port, USER, PASSWORD, "postgres")
+        settings = list(POSTGRES_SETTINGS)
+        server = DatabaseServer("postgres", "127.0.0.1", _free_port(), USER, PASSWORD, "postgres")
         if tls:
             server.certificate, key = certificates.write(home, *_owner("postgres"))
             settings += ["ssl=on", f"ssl_cert_file={server.certificate}", f"ssl_key_file={key}"]
-        command: list[str | Path] = [
-            binary,
-            "-D",
-            home / "data",
-            "-k",
-            home,
-            "-p",
-            str(port),
-            *(f"-c{value}" for value in settings),
-        ]
-        with _running(server, "postgres", command, home, signal.SIGINT):
+        with _running(server, "postgres", _postgres(home, server.port, settings), home, signal.SIGINT):
             server.execute(f"create database {DATABASE}")
             server.database = DATABASE
             yield server
+
+
+@contextlib.contextmanager
+def postgres_standby(primary: DatabaseServer) -> Iterator[DatabaseServer]:
+    """A hot standby of a throwaway server, started where that one cannot be reached: it replays nothing more."""
+    backup = _binary(["pg_basebackup"], POSTGRES_PLACES, "postgresql")
+    with _home("postgres") as home:
+        place = f"host={primary.host} port={primary.port} user={primary.user} passfile={home / 'passfile'}"
+        escaped = primary.password.replace("\\", "\\\\").replace(":", "\\:")
+        (home / "passfile").write_text(f"*:*:*:*:{escaped}")
+        (home / "passfile").chmod(0o600)
+        shutil.chown(home / "passfile", *_owner("postgres"))
+        _run("postgres", [backup, "-D", home / "data", "-d", place, "--checkpoint=fast", "--no-sync"])
+        (home / "data" / "standby.signal").touch()
+        shutil.chown(home / "data" / "standby.signal", *_owner("postgres"))
+        server = replace(primary, port=_free_port(), process=None)
+        with _running(server, "postgres", _postgres(home, server.port, POSTGRES_SETTINGS), home, signal.SIGINT):
+            yield server
+
+
+def _postgres(home: Path, port: int, settings: Sequence[str]) -> list[str | Path]:
+    """The command that runs the server whose data lie in the home."""
+    place: list[str | Path] = ["-D", home / "data", "-k", home, "-p", str(port)]
+    return [_binary(["postgres"], POSTGRES_PLACES, "postgresql"), *place, *(f"-c{value}" for value in settings)]
 
 
 @contextlib.contextmanager

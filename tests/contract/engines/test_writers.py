@@ -17,6 +17,7 @@ import pytest
 from include.etl.engines import engine_class
 from include.etl.engines.base import Query, Writers
 from include.etl.errors import ConfigurationError
+from tests import servers
 from tests.contract.engines.lab import CONN_ID, Lab
 
 SECOND = timedelta(seconds=1)
@@ -278,3 +279,21 @@ def test_a_server_whose_writers_are_elsewhere_says_so_when_replication_stands_st
             server_lab.execute(sql)
     with server_lab.engine().session() as session:
         assert session.writers().unseen == ""
+
+
+@pytest.mark.parametrize("server_lab", [pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True)
+def test_a_standby_that_has_replayed_nothing_is_not_taken_for_up_to_date(
+    server_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own clock goes on, and what its primary wrote meanwhile would be looked for too early."""
+    if server_lab.server is None or server_lab.server.process is None:
+        pytest.skip("NOT TESTED: a standby of a server that was given")
+    ((before,),) = server_lab.execute("select clock_timestamp()")
+    with servers.postgres_standby(server_lab.server) as standby:
+        ((after,),) = server_lab.execute("select clock_timestamp()")
+        assert standby.execute("select pg_is_in_recovery()") == [(True,)]
+        monkeypatch.setenv(VARIABLE, standby.airflow_connection)
+        with server_lab.engine().session() as session:
+            found = session.writers()
+    assert found.unseen
+    assert before - SECOND < found.now < after
