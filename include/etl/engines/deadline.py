@@ -1,14 +1,19 @@
-"""Time limits for calls of a driver that itself may wait for a silent server without end."""
+"""Time limits for calls of a driver that may wait for a silent server without end, and how to end such a wait."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
+import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
+RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER: when the line is closed, what is on its way is thrown away, and the other side is told so."""
 
 
 class Overdue(Exception):
@@ -40,6 +45,17 @@ def within(seconds: float, call: Callable[[], T]) -> T:
         assert isinstance(outcome, BaseException)
         raise outcome
     return outcome  # type: ignore[return-value]
+
+
+def cut_line(fileno: int) -> None:
+    """Break the line under a thread that waits on it; its owner has still to close it.
+
+    Without a reset, a server that waits to send more would wait on for as long as its own timeout lets it: the window
+    of a line that was shut down stays closed.
+    """
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fileno)) as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        line.shutdown(socket.SHUT_RDWR)
 
 
 @contextlib.contextmanager

@@ -8,8 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
-import socket
 import time
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any
@@ -22,6 +20,7 @@ from pymysql.constants import ER
 from include.etl.engines.base import Engine, Query, Session, Statistics, Stream, Writers
 from include.etl.engines.batches import BYTES_PER_VALUE, OneStream, Row, make_schema, rows_at_once
 from include.etl.engines.binding import bind
+from include.etl.engines.deadline import cut_line
 from include.etl.engines.mysql_catalog import is_mariadb, statistics
 from include.etl.engines.mysql_connection import connect, kill_query
 from include.etl.engines.mysql_errors import connecting, querying, refuse_lost_values
@@ -230,8 +229,7 @@ class MySqlSession(Session):
     def _cut(self) -> None:
         """End the line under a thread that waits on it."""
         if self.connection.open:
-            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self.connection._sock.fileno())) as line:
-                line.shutdown(socket.SHUT_RDWR)
+            cut_line(self.connection._sock.fileno())
 
     def _ask(self, sql: str) -> list[Row]:
         with self._errors(), self.connection.cursor() as cursor:

@@ -6,8 +6,6 @@ The hook opens psycopg 3, whose COPY takes half as long again; psycopg2 is opene
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
 import time
 from collections.abc import Generator, Iterator
 
@@ -18,7 +16,7 @@ from psycopg2.extensions import ISOLATION_LEVEL_REPEATABLE_READ, QuotedString, a
 from include.etl.engines.base import Engine, Query, Session, Statistics, Stream, Value, Writers
 from include.etl.engines.batches import OneStream, make_schema, sliced
 from include.etl.engines.binding import bind
-from include.etl.engines.deadline import Overdue, cut_after, within
+from include.etl.engines.deadline import Overdue, cut_after, cut_line, within
 from include.etl.engines.postgres_catalog import statistics
 from include.etl.engines.postgres_connection import connection_arguments
 from include.etl.engines.postgres_errors import connecting, querying
@@ -170,11 +168,8 @@ class PostgresSession(Session):
 
     def _cut(self) -> None:
         """Break the line, so that who waits for the server on it fails at once."""
-        with (
-            contextlib.suppress(psycopg2.Error, OSError),
-            socket.socket(fileno=os.dup(self.connection.fileno())) as line,
-        ):
-            line.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(psycopg2.Error):
+            cut_line(self.connection.fileno())
 
     def _in_time(self, seconds: float = 0.0) -> contextlib.AbstractContextManager[None]:
         """Cut the line when the block takes longer than that, or than the server's own timeout lets it."""

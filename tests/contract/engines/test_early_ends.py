@@ -6,16 +6,26 @@ import contextlib
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import psycopg2
 import pytest
 
+from include.etl.engines import postgres
 from include.etl.engines.base import Query
 from tests import servers
 from tests.contract.engines.lab import CONN_ID, LABEL, Lab, wait_until
 from tests.servers import DatabaseServer
 
+RUNNING = {
+    "postgres": "pg_stat_activity where state = 'active' and query like 'copy%'",
+    "mysql": f"information_schema.processlist where info like '/* {LABEL} */%'",
+    "mssql": "sys.dm_exec_requests cross apply sys.dm_exec_sql_text(sql_handle) "
+    f"where session_id <> @@spid and text like '/* {LABEL} */%'",
+    "oracle": f"v$session where status = 'ACTIVE' and module = '{LABEL}'",
+}
+WAITING_TO_SEND = {"postgres": "wait_event = 'ClientWrite'", "mysql": "state = 'Writing to net'"}
 SLEEPING = "select 1 from information_schema.processlist where info = 'select sleep(60)'"
 
 
@@ -46,15 +56,27 @@ def test_the_server_stops_working_after_an_early_end(server_lab: Lab) -> None:
         batches = session.stream(Query(f"select i from {server_lab.endless}")).batches
         next(batches)
         batches.close()  # type: ignore[attr-defined]
-        running = {
-            "postgres": "pg_stat_activity where state = 'active' and query like 'copy%'",
-            "mysql": f"information_schema.processlist where info like '/* {LABEL} */%'",
-            "mssql": "sys.dm_exec_requests cross apply sys.dm_exec_sql_text(sql_handle) "
-            f"where session_id <> @@spid and text like '/* {LABEL} */%'",
-            "oracle": f"v$session where status = 'ACTIVE' and module = '{LABEL}'",
-        }[server_lab.database]
+        running = RUNNING[server_lab.database]
         server_lab.asks(f"select count(*) from {running}", "THE END OF A QUERY")
         assert list(server_lab.execute(f"select count(*) from {running}")) == [(0,)]
+
+
+def test_a_server_that_waits_to_send_learns_of_the_end_where_it_cannot_be_asked(
+    server_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No second connection can be had to stop the query, and the line is full."""
+    if server_lab.database not in WAITING_TO_SEND:
+        pytest.skip(f"NOT TESTED: the drivers of {server_lab.database} need no second connection")
+    assert server_lab.server is not None
+    monkeypatch.setattr(postgres, "GRACE_S", 0.5)
+    running = RUNNING[server_lab.database]
+    with server_lab.engine().session() as session:
+        batches = session.stream(Query(f"select i from {server_lab.endless}")).batches
+        next(batches)
+        wait_until(lambda: server_lab.execute(f"select 1 from {running} and {WAITING_TO_SEND[server_lab.database]}"))
+        monkeypatch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", replace(server_lab.server, port=1).airflow_connection)
+        batches.close()  # type: ignore[attr-defined]
+        wait_until(lambda: not server_lab.execute(f"select 1 from {running}"))
 
 
 @pytest.mark.parametrize("lab", [pytest.param("mysql", marks=pytest.mark.mariadb)], indirect=True)
