@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import shutil
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -65,10 +64,18 @@ class Rehearsal:
 
 
 @pytest.fixture(scope="module")
-def rehearsal(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Rehearsal]:
-    folder = tmp_path_factory.mktemp("crash")
+def append(tmp_path_factory: pytest.TempPathFactory) -> Rehearsal:
+    return rehearse(tmp_path_factory.mktemp("append"), "append")
+
+
+@pytest.fixture(scope="module")
+def merge(tmp_path_factory: pytest.TempPathFactory) -> Rehearsal:
+    return rehearse(tmp_path_factory.mktemp("merge"), "merge")
+
+
+def rehearse(folder: Path, load: str) -> Rehearsal:
     first = multiprocessing.get_context("spawn").Process(
-        target=crashing.prepare_and_list_modules, args=(folder / "base", request.param)
+        target=crashing.prepare_and_list_modules, args=(folder / "base", load)
     )
     first.start()
     first.join(120)
@@ -83,39 +90,39 @@ def rehearsal(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureR
     return made
 
 
-@pytest.mark.parametrize("rehearsal", ["append"], indirect=True)
-def test_the_rehearsal_is_worth_it(rehearsal: Rehearsal) -> None:
+def test_the_rehearsal_is_worth_it(append: Rehearsal) -> None:
     """Files of the older publication are rewritten and removed, and many steps can fail."""
-    old, new = (crashing.published_bytes(rehearsal.folder / name) for name in ("base", "undisturbed"))
+    old, new = (crashing.published_bytes(append.folder / name) for name in ("base", "undisturbed"))
     assert {name for name in old if name not in new}
     assert {name for name in old if name in new and old[name] != new[name]}
     assert {name for name in old if name in new and old[name] == new[name]}
-    assert rehearsal.old != rehearsal.new
-    assert set(rehearsal.new.values()) == {1}, "a row is published twice"
-    assert len(rehearsal.steps) >= LEAST_STEPS
-    assert {"replace", "unlink", "rmdir", "mkdir", "write_table", "set", "write_text"} <= set(rehearsal.steps)
+    assert append.old != append.new
+    assert set(append.new.values()) == {1}, "a row is published twice"
+    assert len(append.steps) >= LEAST_STEPS
+    assert {"replace", "unlink", "rmdir", "mkdir", "write_table", "set", "write_text"} <= set(append.steps)
 
 
-@pytest.mark.parametrize("rehearsal", ["merge"], indirect=True)
-def test_the_rehearsal_of_a_merge_is_worth_it(rehearsal: Rehearsal) -> None:
+def test_the_rehearsal_of_a_merge_is_worth_it(merge: Rehearsal) -> None:
     """Marked rows stay but for the one that comes back, updates replace rows, and bad rows are set aside."""
-    marked = [{int(row[1]) for row in rows if row[-1] != "None"} for rows in (rehearsal.old, rehearsal.new)]
+    marked = [{int(row[1]) for row in rows if row[-1] != "None"} for rows in (merge.old, merge.new)]
     assert marked == [set(crashing.GONE), set(crashing.GONE) - {crashing.BACK}]
-    assert len(rehearsal.new) == len({row[:2] for row in rehearsal.new}), "a key is published twice"
-    assert crashing.set_aside(rehearsal.folder / "undisturbed") == set(crashing.BAD)
-    assert len(rehearsal.steps) >= LEAST_STEPS
+    assert len(merge.new) == len({row[:2] for row in merge.new}), "a key is published twice"
+    assert crashing.set_aside(merge.folder / "undisturbed") == set(crashing.BAD)
+    assert len(merge.steps) >= LEAST_STEPS
 
 
 @pytest.mark.parametrize(
-    ("rehearsal", "work", "exit_code", "every"),
+    ("load", "work", "exit_code", "every"),
     [
         ("append", crashing.killed_at, -9, 2),
         ("append", crashing.failing_at, 0, 10),
         ("merge", crashing.killed_at, -9, 24),
     ],
-    indirect=["rehearsal"],
 )
-def test_disturbed_at_any_step_it_ends_right(rehearsal: Rehearsal, work: Any, exit_code: int, every: int) -> None:
+def test_disturbed_at_any_step_it_ends_right(
+    request: pytest.FixtureRequest, load: str, work: Any, exit_code: int, every: int
+) -> None:
+    rehearsal: Rehearsal = request.getfixturevalue(load)
     numbers = range(0, len(rehearsal.steps), 1 if EVERY_STEP else every)
     with ThreadPoolExecutor(3) as pool:
         found = list(pool.map(lambda number: rehearsal.disturb(number, work, exit_code), numbers))
