@@ -54,7 +54,8 @@ def cut_line(fileno: int) -> None:
     of a line that was shut down stays closed.
     """
     with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fileno)) as line:
-        line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        with contextlib.suppress(OSError):  # a line that cannot be reset can still be ended
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         line.shutdown(socket.SHUT_RDWR)
 
 

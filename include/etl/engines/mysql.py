@@ -23,7 +23,7 @@ from include.etl.engines.binding import bind
 from include.etl.engines.deadline import cut_line
 from include.etl.engines.mysql_catalog import is_mariadb, statistics
 from include.etl.engines.mysql_connection import connect, kill_query
-from include.etl.engines.mysql_errors import connecting, querying, refuse_lost_values
+from include.etl.engines.mysql_errors import KEPT_WARNINGS, connecting, querying, refuse_lost_values
 from include.etl.engines.mysql_packets import RowPackets
 from include.etl.engines.mysql_rows import to_batch
 from include.etl.engines.mysql_sql import literal
@@ -120,14 +120,14 @@ class MySqlSession(Session):
             raise self.engine.not_encrypted()
         maria = is_mariadb(self._ask)
         limit = f"max_statement_time = {timeout_s:f}" if maria else f"max_execution_time = {timeout_s * 1000:.0f}"
-        self._execute(
+        self._ask(
             f"set session {limit}, time_zone = '+00:00', net_write_timeout = {whole_s}, "
             "group_concat_max_len = 1073741824, "  # longer texts are cut, with but a warning
-            "max_error_count = 4096, "  # so that such a warning is kept among others
+            f"max_error_count = {KEPT_WARNINGS}, "  # so that such a warning is kept among others
             f"lock_wait_timeout = {max(1, whole_s // 2)}, innodb_lock_wait_timeout = {max(1, whole_s // 2)}"
         )
-        self._execute("set session transaction isolation level repeatable read, read only")
-        self._execute("start transaction with consistent snapshot, read only")
+        self._ask("set session transaction isolation level repeatable read, read only")
+        self._ask("start transaction with consistent snapshot, read only")
 
     def schema(self, query: Query) -> pa.Schema:
         """Column names and types, as the server describes the result; the query does not run."""
@@ -170,7 +170,13 @@ class MySqlSession(Session):
         pipe: Pipe[pa.RecordBatch] = Pipe(f"read {self.engine.label}")
         with self._statement(sql, reading_rows=True) as statement:
             block_rows = rows_at_once([BYTES_PER_VALUE] * len(schema), limits)
-            rows = statement.execute(min(BLOCK_BYTES, limits.batch_bytes), block_rows)
+            try:
+                rows = statement.execute(min(BLOCK_BYTES, limits.batch_bytes), block_rows)
+            except pymysql.Error:
+                raise
+            except BaseException:  # the task is stopped while the server has yet to send its first row
+                self._kill_query()
+                raise
 
             def fill() -> None:
                 if self._make_schema(statement.columns) != schema:
@@ -184,7 +190,7 @@ class MySqlSession(Session):
             finally:
                 self._end(pipe, rows)
             if rows.warnings:
-                refuse_lost_values({int(code) for _, code, _ in self._ask("show warnings")}, self.engine)
+                refuse_lost_values([int(code) for _, code, _ in self._ask("show warnings")], self.engine)
 
     def _end(self, pipe: Pipe[pa.RecordBatch], rows: RowPackets) -> None:
         """Leave neither a thread nor rows on their way: stop the query, or cut the line to a server that goes on."""
@@ -228,17 +234,14 @@ class MySqlSession(Session):
 
     def _cut(self) -> None:
         """End the line under a thread that waits on it."""
-        if self.connection.open:
-            cut_line(self.connection._sock.fileno())
+        line = self.connection._sock
+        if line is not None:
+            cut_line(line.fileno())
 
     def _ask(self, sql: str) -> list[Row]:
         with self._errors(), self.connection.cursor() as cursor:
             cursor.execute(self._comment + sql)
             return list(cursor.fetchall())
-
-    def _execute(self, sql: str) -> None:
-        with self._errors(), self.connection.cursor() as cursor:
-            cursor.execute(sql)
 
     def _bind(self, query: Query) -> str:
         try:

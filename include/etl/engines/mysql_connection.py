@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-import pymysql
+from pymysql.connections import Connection
+from pymysql.constants import CLIENT, CR
+from pymysql.err import OperationalError
 
 from include.etl.engines.mysql_sql import literal
 from include.etl.errors import ConfigurationError
+
+
+class StrictConnection(Connection):
+    """PyMySQL's connection, which goes on in the clear where the server offers no TLS; this one never does."""
+
+    def _request_authentication(self) -> None:
+        if self.ssl and not self.server_capabilities & CLIENT.SSL:  # type: ignore[attr-defined]
+            raise OperationalError(CR.CR_SSL_CONNECTION_ERROR, "SSL is required but the server does not offer it")
+        super()._request_authentication()  # type: ignore[misc]
 
 
 def connect(arguments: dict[str, Any]) -> Any:
@@ -17,7 +28,7 @@ def connect(arguments: dict[str, Any]) -> Any:
     password = arguments["password"].encode()
     # A host may accept the line and never say a word; the TLS handshake has the timeout of writing.
     given["read_timeout"] = given["write_timeout"] = arguments["connect_timeout"]
-    connection: Any = pymysql.connect(**given, conv={}, use_unicode=False, ssl=tls, password=password)
+    connection: Any = StrictConnection(**given, conv={}, use_unicode=False, ssl=tls, password=password)
     connection._read_timeout = connection._write_timeout = arguments["read_timeout"]
     return connection
 
@@ -32,7 +43,10 @@ def kill_query(connection: Any, number: int, comment: str) -> bool:
         found = (
             f"select 1 from information_schema.processlist where id = {number} and coalesce(info, {mine}) like {mine}"
         )
-        return bool(cursor.execute(found)) and cursor.execute(f"kill query {number}") is not None
+        if not cursor.execute(found):
+            return False
+        cursor.execute(f"kill query {number}")
+        return True
 
 
 def tls_options(mode: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -44,6 +58,9 @@ def tls_options(mode: str, given: dict[str, Any]) -> dict[str, Any]:
             return {}
         case "REQUIRED":
             return {"check_hostname": False, "verify_mode": "none", **given}
+        case "VERIFY_CA" | "VERIFY_IDENTITY" as strict if not given.keys() & {"ca", "capath"}:
+            # PyMySQL would not compare the host's name
+            raise ConfigurationError(f"the connection's extra ssl_mode is {strict}, which needs `ca` in the extra ssl")
         case "VERIFY_CA" | "VERIFY_IDENTITY" as strict:
             return {**given, "verify_mode": "required", "check_hostname": strict == "VERIFY_IDENTITY"}
         case _:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Sequence
 
 from pymysql.constants import CR, ER
 
 from include.etl.engines.base import Engine
 from include.etl.errors import ConfigurationError, DataError, ExtractionError, TransientError
+
+log = logging.getLogger(__name__)
 
 TIMEOUTS = {1969, 3024}
 STOPPED = {1028, 1317}
@@ -25,6 +29,8 @@ TRANSIENT = {
 }  # fmt: skip
 LOST_VALUES = {1260, 1301}
 """Warnings: GROUP_CONCAT was cut, a result was larger than max_allowed_packet and became NULL."""
+KEPT_WARNINGS = 65535
+"""As many as a server keeps at most, if it is told to."""
 DATA = {1264, 1292, 1365, 1366, 1406, 1690, 3140, 3141, 3143, 3156, 3616, 3617, 3731, 3732}  # range, text, JSON, places
 NAMES_ONLY = {1044, 1045, 1046, 1049, 1051, 1052, 1054, 1060, 1142, 1143, 1146, 1227, 1251, 1290, 1305, 1698, 1792}
 """Errors whose messages quote users and names of the database's objects, and no values."""
@@ -59,13 +65,15 @@ def querying(error: Exception, engine: Engine, seconds: float, *, reading_rows: 
     return _kind(error, number)(f"{engine}: {shown} (error {number})")
 
 
-def refuse_lost_values(codes: set[int], engine: Engine) -> None:
+def refuse_lost_values(codes: Sequence[int], engine: Engine) -> None:
     """Raise DataError where the server's warnings say that a function gave less than its whole value."""
-    if codes & LOST_VALUES:
+    if LOST_VALUES & set(codes):
         raise DataError(
             f"{engine}: a function of the query gave more than the server allows, so that values were cut or became "
             "NULL; raise max_allowed_packet, or select what the value is made of"
         )
+    if len(codes) >= KEPT_WARNINGS:
+        log.warning("%s: more warnings than the server keeps; whether values were cut cannot be told", engine)
 
 
 def malformed(engine: Engine) -> TransientError:

@@ -27,7 +27,8 @@ THREADS = f"""select id, user, host, command, time,
 coalesce(info like '/* {OWN}%' or info regexp '^[[:space:]]*(select|show|explain|describe)[[:space:]]', 0)
 from information_schema.processlist
 where id <> connection_id() and user not in ('unauthenticated user', 'event_scheduler')"""
-IDLE = ("Sleep", "Daemon", "Connect", "Binlog Dump", "Binlog Dump GTID")
+IDLE = ("Sleep", "Daemon", "Binlog Dump", "Binlog Dump GTID")
+"""Not `Connect`: the scheduler's events have it while they run."""
 SYSTEM = "system user"
 QUARTER_S = 900
 """Time zones differ by whole quarters of an hour."""

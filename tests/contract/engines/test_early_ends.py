@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ RUNNING = {
     f"where session_id <> @@spid and text like '/* {LABEL} */%'",
     "oracle": f"v$session where status = 'ACTIVE' and module = '{LABEL}'",
 }
+LONG = {"postgres": "pg_sleep(60)::text", "mysql": "benchmark(1000000000, md5('a'))"}
 WAITING_TO_SEND = {"postgres": "wait_event = 'ClientWrite'", "mysql": "state = 'Writing to net'"}
 SLEEPING = "select 1 from information_schema.processlist where info = 'select sleep(60)'"
 
@@ -77,6 +79,35 @@ def test_a_server_that_waits_to_send_learns_of_the_end_where_it_cannot_be_asked(
         monkeypatch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", replace(server_lab.server, port=1).airflow_connection)
         batches.close()  # type: ignore[attr-defined]
         wait_until(lambda: not server_lab.execute(f"select 1 from {running}"))
+
+
+def test_a_query_that_has_sent_nothing_yet_is_stopped_with_its_task(server_lab: Lab) -> None:
+    if server_lab.database not in LONG:
+        pytest.skip(f"NOT TESTED: {server_lab.database} has no function here that takes long")
+    running = f"select 1 from {RUNNING[server_lab.database]}"
+
+    def stop_the_task() -> None:
+        wait_until(lambda: server_lab.execute(running))
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    with server_lab.engine().session() as session, ThreadPoolExecutor(1) as pool:
+        stopping = pool.submit(stop_the_task)
+        with pytest.raises(KeyboardInterrupt):
+            list(session.stream(Query(f"select {LONG[server_lab.database]} as a")).batches)
+        stopping.result()
+        wait_until(lambda: not server_lab.execute(running))
+
+
+@pytest.mark.parametrize("lab", [pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True)
+def test_in_postgres_the_query_of_a_task_that_was_killed_ends(lab: Lab) -> None:
+    """The server looks whether the line is still there."""
+    running = f"select 1 from {RUNNING['postgres']}"
+    with lab.engine().session() as session, ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(list, session.stream(Query(f"select {LONG['postgres']} as a")).batches)
+        wait_until(lambda: lab.execute(running))
+        session._cut()  # type: ignore[attr-defined]
+        assert reading.exception(20)
+        wait_until(lambda: not lab.execute(running))
 
 
 @pytest.mark.parametrize("lab", [pytest.param("mysql", marks=pytest.mark.mariadb)], indirect=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from include.etl.errors import DataError
 from tests.contract.engines.lab import Lab
 
 MIB = 1 << 20
-SLEEPING = "select 1 from information_schema.processlist where info = 'select sleep(60)'"
 
 
 def test_all_rows_come_in_order_in_bounded_batches(lab: Lab) -> None:
@@ -124,6 +124,19 @@ def test_a_value_that_the_server_cut_is_refused(lab: Lab, sql: str) -> None:
         with pytest.raises(DataError, match="values were cut or became NULL"):
             list(session.stream(Query(sql)).batches)
         assert sum(batch.num_rows for batch in session.stream(Query("select 1 as a")).batches) == 1
+
+
+@pytest.mark.parametrize("dirty", [6_000, 70_000], ids=["some", "more than are kept"])
+def test_a_cut_value_among_other_warnings(lab: Lab, dirty: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Beyond the number that a server keeps, nobody can tell; the log says so."""
+    if lab.database != "mysql":
+        return
+    sql = f"select 'x' + i as a, null as b from {lab.series(dirty)} union all "
+    sql += "select 1, repeat('x', @@max_allowed_packet + 1)"
+    refused = pytest.raises(DataError, match="values were cut or became NULL")
+    with refused if dirty < 65_535 else contextlib.nullcontext(), lab.engine().session() as session:
+        assert sum(batch.num_rows for batch in session.stream(Query(sql)).batches) == dirty + 1
+    assert ("more warnings than the server keeps" in caplog.text) == (dirty > 65_535)
 
 
 def test_lists_longer_than_the_server_s_default_come_whole(lab: Lab) -> None:

@@ -118,6 +118,16 @@ def test_sql_server_says_that_a_session_is_encrypted(server_lab: Lab, monkeypatc
     assert server_lab.read(asked)["how"].to_pylist() == ["TRUE"]
 
 
+@pytest.mark.parametrize("server_lab", [pytest.param("mysql", marks=pytest.mark.mariadb)], indirect=True)
+def test_a_server_without_tls_never_gets_the_password(server_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyMySQL itself goes on in the clear. This password is wrong, which the server would tell if it had got it."""
+    if server_lab.server is None or server_lab.server.process is None:
+        pytest.skip("NOT TESTED: whether a server that is given has TLS is not known")
+    connected(monkeypatch, server_lab, {"ssl_mode": "REQUIRED"}, password="wrong")
+    with pytest.raises(ConfigurationError, match="SSL is required but the server does not offer it"):
+        server_lab.read("select 1 as a")
+
+
 def test_a_file_that_is_not_there_is_told(lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     connected(monkeypatch, lab, STRICT[lab.kind](tmp_path / "no-such-file.crt"))
     with pytest.raises(ConfigurationError, match=r"no-such-file|files of the connection's ssl options: No such file"):

@@ -18,8 +18,9 @@ from include.etl.engines import engine_class
 from include.etl.engines.base import Query, Writers
 from include.etl.errors import ConfigurationError
 from tests import servers
-from tests.contract.engines.lab import CONN_ID, Lab
+from tests.contract.engines.lab import CONN_ID, Lab, wait_until
 
+EVENT = "select id from information_schema.processlist where info like 'insert into moving values (8)%'"
 SECOND = timedelta(seconds=1)
 VARIABLE = f"AIRFLOW_CONN_{CONN_ID.upper()}"
 
@@ -122,6 +123,21 @@ def test_a_statement_that_waits_for_its_table_is_seen(lab: Lab) -> None:
                 break
         holder.cursor().execute("unlock tables" if lab.database == "mysql" else "rollback")
         thread.join()
+    assert seen
+
+
+def test_an_event_that_waits_for_its_table_is_seen(lab: Lab) -> None:
+    """The server's scheduler runs it, in a thread that no client has."""
+    if lab.database != "mysql":
+        return
+    lab.execute("set global event_scheduler = on")
+    with transaction(lab, "lock tables moving write") as holder:
+        lab.execute("create event filling on schedule at current_timestamp do insert into moving values (8)")
+        wait_until(lambda: lab.execute(EVENT))
+        ((number,),) = lab.execute(EVENT)
+        seen = [writer for writer in writers(lab).in_flight if f"={number} " in writer.session]
+        holder.cursor().execute("unlock tables")
+    lab.execute("set global event_scheduler = off")
     assert seen
 
 

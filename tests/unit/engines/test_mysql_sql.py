@@ -58,7 +58,7 @@ def test_names_are_quoted() -> None:
         ("DISABLED", {"ca": "ca.pem"}, {}),
         ("REQUIRED", {}, {"check_hostname": False, "verify_mode": "none"}),
         ("VERIFY_CA", {"ca": "ca.pem"}, {"ca": "ca.pem", "verify_mode": "required", "check_hostname": False}),
-        ("verify_ca ", {}, {"verify_mode": "required", "check_hostname": False}),
+        ("verify_ca ", {"capath": "ca"}, {"capath": "ca", "verify_mode": "required", "check_hostname": False}),
         ("verify_identity", {"ca": "ca.pem"}, {"ca": "ca.pem", "verify_mode": "required", "check_hostname": True}),
     ],
 )
@@ -71,6 +71,13 @@ def test_an_ssl_mode_that_is_not_known_is_refused(mode: str) -> None:
     """Or else a slip of the pen would send patients' data in plain text."""
     with pytest.raises(ConfigurationError, match=f"ssl_mode is '{mode}'; allowed: DISABLED, REQUIRED, VERIFY_CA"):
         tls_options(mode, {})
+
+
+@pytest.mark.parametrize("mode", ["VERIFY_CA", "VERIFY_IDENTITY"])
+def test_a_certificate_cannot_be_checked_without_its_authority(mode: str) -> None:
+    """PyMySQL then takes the machine's own authorities, and any host's certificate."""
+    with pytest.raises(ConfigurationError, match=f"ssl_mode is {mode}, which needs `ca`"):
+        tls_options(mode, {"cert": "client.pem"})
 
 
 def test_a_server_that_falls_silent_in_the_tls_handshake_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
