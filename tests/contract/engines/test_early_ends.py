@@ -6,6 +6,7 @@ import contextlib
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -81,6 +82,16 @@ def test_a_server_that_waits_to_send_learns_of_the_end_where_it_cannot_be_asked(
         wait_until(lambda: not server_lab.execute(f"select 1 from {running}"))
 
 
+@contextlib.contextmanager
+def interrupted_by(number: int) -> Iterator[None]:
+    """The signal raises KeyboardInterrupt; SIGINT itself is ignored in a worker of pytest-xdist."""
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
 def test_a_query_that_has_sent_nothing_yet_is_stopped_with_its_task(server_lab: Lab) -> None:
     if server_lab.database not in LONG:
         pytest.skip(f"NOT TESTED: {server_lab.database} has no function here that takes long")
@@ -88,9 +99,9 @@ def test_a_query_that_has_sent_nothing_yet_is_stopped_with_its_task(server_lab: 
 
     def stop_the_task() -> None:
         wait_until(lambda: server_lab.execute(running))
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
-    with server_lab.engine().session() as session, ThreadPoolExecutor(1) as pool:
+    with interrupted_by(signal.SIGTERM), server_lab.engine().session() as session, ThreadPoolExecutor(1) as pool:
         stopping = pool.submit(stop_the_task)
         with pytest.raises(KeyboardInterrupt):
             list(session.stream(Query(f"select {LONG[server_lab.database]} as a")).batches)
