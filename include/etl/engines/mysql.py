@@ -174,7 +174,7 @@ class MySqlSession(Session):
                 rows = statement.execute(min(BLOCK_BYTES, limits.batch_bytes), block_rows)
             except pymysql.Error:
                 raise
-            except BaseException:  # the task is stopped while the server has yet to send its first row
+            except BaseException:  # interrupted while the server has yet to send its first row
                 self._kill_query()
                 raise
 

@@ -92,17 +92,17 @@ def interrupted_by(number: int) -> Iterator[None]:
         signal.signal(number, before)
 
 
-def test_a_query_that_has_sent_nothing_yet_is_stopped_with_its_task(server_lab: Lab) -> None:
+def test_a_query_that_has_sent_nothing_yet_is_stopped_by_an_interruption(server_lab: Lab) -> None:
     if server_lab.database not in LONG:
         pytest.skip(f"NOT TESTED: {server_lab.database} has no function here that takes long")
     running = f"select 1 from {RUNNING[server_lab.database]}"
 
-    def stop_the_task() -> None:
+    def interrupt() -> None:
         wait_until(lambda: server_lab.execute(running))
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
     with interrupted_by(signal.SIGTERM), server_lab.engine().session() as session, ThreadPoolExecutor(1) as pool:
-        stopping = pool.submit(stop_the_task)
+        stopping = pool.submit(interrupt)
         with pytest.raises(KeyboardInterrupt):
             list(session.stream(Query(f"select {LONG[server_lab.database]} as a")).batches)
         stopping.result()
