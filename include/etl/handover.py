@@ -72,8 +72,9 @@ def _stamp(moment: Position) -> str:
 class Bound(Handover):
     """What a window's end rests on: how sure it is that no row before it will be committed any more."""
 
-    grade: Literal["writers seen", "lag", "as asked"] = "as asked"
-    """By the transactions in flight, by a lag since those cannot be seen, or (a source without cursor) by nothing."""
+    grade: Literal["writers seen", "lag", "not proven", "as asked"] = "as asked"
+    """By the transactions in flight; by a lag, since those cannot be seen; by nothing that holds whatever happens (see
+    `caveats`); or (a source without cursor) as it was asked for."""
     asked: Position | None = None
     """The end that the window would have had."""
     safe: Position | None = None
@@ -83,6 +84,10 @@ class Bound(Handover):
     lag_s: float = 0.0
     unseen: str = ""
     """Why transactions in flight cannot be seen."""
+    relations: list[str] = Field(default_factory=list)
+    """What the source's names stand for, and the tables below, by the catalogue: `schema.name`."""
+    caveats: list[str] = Field(default_factory=list)
+    """Why rows may appear before the end later, which neither transactions nor a lag show; a DBA understands them."""
     degraded: bool = False
     """It is less sure than it could be, and operators are to learn of it."""
     writer: str | None = None
@@ -167,6 +172,8 @@ class Extracted(Handover):
     """The plan that it was read by."""
     consistency: Literal["snapshot", "none"] = "none"
     """Whether all rows of the slice are of one moment."""
+    caveats: list[str] = Field(default_factory=list)
+    """What the session could not make sure of, so that the slice is not verified."""
 
 
 class Validated(Handover):
@@ -187,6 +194,8 @@ class Transformed(Handover):
     parts: list[str]
     rows: int
     removed: dict[str, int]
+    caveats: list[str] = Field(default_factory=list)
+    """What operators are to know of the rows that were left out."""
 
 
 class Loaded(Handover):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime, timedelta
+from typing import Literal
 
 from include.etl.config import Source
 from include.etl.config_sections import Cursor
@@ -22,6 +23,10 @@ MARGIN = timedelta(seconds=2)
 """A server lists a transaction a little after it took its time, and some count whole seconds."""
 
 
+DEGRADED = "degraded guarantee"
+"""Name of the condition under which operators learn that something could not be made sure of."""
+
+
 def horizon(cursor: Cursor, asked: datetime, writers: Writers) -> Bound:
     """The end that is safe where `asked` was to be the end; it is never later than that."""
     skew = cursor.lag or timedelta(0)
@@ -32,16 +37,25 @@ def horizon(cursor: Cursor, asked: datetime, writers: Writers) -> Bound:
     too_old = oldest is not None and writers.now - oldest.since > cursor.longest_writer
     named = oldest if held < reach or too_old else None
     return Bound(
-        grade="lag" if writers.unseen else "writers seen",
+        grade=grade(writers),
         asked=asked,
         safe=min(asked, held.replace(microsecond=0)),
         lag_s=wait.total_seconds(),
         unseen=writers.unseen,
+        relations=list(writers.origins.relations),
+        caveats=list(writers.origins.caveats),
         degraded=degraded(cursor, writers),
         writer=named.session if named else None,
         writer_since=named.since if named else None,
         writer_too_old=too_old,
     )
+
+
+def grade(writers: Writers) -> Literal["writers seen", "lag", "not proven"]:
+    """How sure an end is that rests on these writers."""
+    if writers.origins.caveats:
+        return "not proven"
+    return "lag" if writers.unseen else "writers seen"
 
 
 def lag(cursor: Cursor, writers: Writers) -> timedelta:
@@ -52,7 +66,8 @@ def lag(cursor: Cursor, writers: Writers) -> timedelta:
 
 def degraded(cursor: Cursor, writers: Writers) -> bool:
     """Whether the bound is less sure than it could be. Where nothing helps, `cursor.lag` is the source's decision."""
-    return bool(writers.unseen) and (writers.curable or cursor.lag is None)
+    unseen = bool(writers.unseen) and (writers.curable or cursor.lag is None)
+    return unseen or bool(writers.origins.caveats)
 
 
 def began(writer: Writer, cursor: Cursor) -> datetime:
@@ -64,10 +79,7 @@ def conditions(source: Source, bound: Bound) -> dict[str, str]:
     """What operators are to learn of, though the run goes on."""
     found = {}
     if bound.degraded:
-        found["degraded guarantee"] = (
-            f"transactions in flight cannot be seen, so a row that is committed more than {bound.lag_s:g} s after it "
-            f"was stamped can be missed: {bound.unseen}; where transactions last longer, set cursor.lag"
-        )
+        found[DEGRADED] = "; ".join([*_unseen(bound), *bound.caveats])
     if bound.writer_too_old and source.cursor:
         found["long-running writer"] = (
             f"{bound.writer} has been in a transaction since {bound.writer_since}, longer than cursor.longest_writer "
@@ -76,6 +88,15 @@ def conditions(source: Source, bound: Bound) -> dict[str, str]:
     for condition, detail in found.items():
         log.warning("%s: %s: %s", source.source, condition, detail)
     return found
+
+
+def _unseen(bound: Bound) -> list[str]:
+    if not bound.unseen:
+        return []
+    return [
+        f"transactions in flight cannot be seen, so a row that is committed more than {bound.lag_s:g} s after it was "
+        f"stamped can be missed: {bound.unseen}; where transactions last longer, set cursor.lag"
+    ]
 
 
 def refuse_too_old(source: Source, bound: Bound) -> None:

@@ -21,7 +21,7 @@ from include.etl.engines import open_source
 from include.etl.engines.base import Writer, Writers
 from include.etl.errors import ConfigurationError
 from include.etl.handover import Bound, Handover, Mode, Moment, Window, written
-from include.etl.horizon import MARGIN, began, degraded, lag
+from include.etl.horizon import MARGIN, began, degraded, grade, lag
 from include.etl.phases.request import refused
 from include.etl.query import build, quote
 from include.etl.records import checkpoint
@@ -78,12 +78,14 @@ def _bound(cursor: Cursor, newest: Observation | None, known: Sequence[Observati
     open_since = sorted(_pending(newest, cursor, writers), key=lambda writer: began(writer, cursor)) if newest else []
     oldest = open_since[0] if open_since else None
     return Bound(
-        grade="lag" if writers.unseen else "writers seen",
+        grade=grade(writers),
         asked=newest and newest.end,
         safe=max((one.end for one in known if _decided(one, cursor, writers)), default=None),
         observed_at=newest and newest.at,
         lag_s=lag(cursor, writers).total_seconds(),
         unseen=writers.unseen,
+        relations=list(writers.origins.relations),
+        caveats=list(writers.origins.caveats),
         degraded=degraded(cursor, writers),
         writer=oldest and oldest.session,
         writer_since=oldest and oldest.since,

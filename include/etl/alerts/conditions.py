@@ -155,9 +155,10 @@ def _drift(phases: list[dict[str, Any]], failed: bool) -> Iterator[Finding]:
 
 def _continuing(ended: Ended, phases: list[dict[str, Any]], memory: Memory) -> Iterator[Finding]:
     """Conditions that last for many runs are told once, until a run is without them."""
-    seen = next((phase["conditions"] for phase in phases if "conditions" in phase), None)
-    if seen is None:  # the run did not come so far as to know
+    if not any("conditions" in phase for phase in phases):  # the run did not come so far as to know
         return
+    told = [item for phase in phases for item in phase.get("conditions", {}).items()]
+    seen = {name: "; ".join(dict.fromkeys(text for kind, text in told if kind == name)) for name, _ in told}
     for name, condition in CONTINUING.items():
         if name not in seen:
             memory.close(condition)

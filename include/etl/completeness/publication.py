@@ -59,7 +59,8 @@ def prove(
         for change in changes:
             if change.new:
                 _of_file(connection, staging / "rewritten", change.manifest, change.new, {})
-    return _judged(slices, checks)
+    caveats = [caveat for part in extracted for caveat in part.caveats]
+    return _judged(slices, caveats, checks)
 
 
 def of_format(
@@ -114,8 +115,8 @@ def _agreed(source: Source, link: str, expected: Totals, found: Totals) -> Check
     return check
 
 
-def _judged(slices: Sequence[SliceTotals], checks: list[Check]) -> Completeness:
-    reasons = list(dict.fromkeys(slice_.reason for slice_ in slices if slice_.reason))
+def _judged(slices: Sequence[SliceTotals], caveats: Sequence[str], checks: list[Check]) -> Completeness:
+    reasons = list(dict.fromkeys([*(slice_.reason for slice_ in slices if slice_.reason), *caveats]))
     counted = [slice_.source for slice_ in slices if slice_.source is not None]
     if len(counted) == len(slices):
         raw = added(slice_.raw for slice_ in slices)

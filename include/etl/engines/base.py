@@ -83,6 +83,17 @@ class Writer:
     """It began before `since`, and nobody knows when: a prepared transaction, or one from before a restart."""
 
 
+class Origins(NamedTuple):
+    """Where a query's rows come from, as the catalogue tells it: through views and partitions down to the tables."""
+
+    relations: Sequence[str] = ()
+    """What the names of the query stand for in this very session, as `schema.name`, and what lies below them."""
+    elsewhere: str = ""
+    """Why writers of some relation cannot be among this server's transactions: a foreign table, a linked server."""
+    caveats: Sequence[str] = ()
+    """Why a row may appear long after it was stamped, which no lag cures: a materialised view, a join."""
+
+
 class Writers(NamedTuple):
     """Who may still write rows that bear a time of the past; what is committed later than this is not older."""
 
@@ -96,6 +107,8 @@ class Writers(NamedTuple):
     """How long transactions are taken to last at least where they cannot be seen."""
     curable: bool = True
     """Whether a grant, or another server, would show what is unseen."""
+    origins: Origins = Origins()
+    """Where the rows of the source that is read come from."""
 
 
 class RowVersions(NamedTuple):
@@ -123,6 +136,9 @@ class Session(abc.ABC):
     """What sees one state of the database: all queries of the session, each query by itself, or nothing (rows that
     change while they are read may be missed or come twice)."""
 
+    unpinned: Sequence[str] = ()
+    """Settings that change a result and could not be set as it needs them: name, value, and what may follow from it."""
+
     @abc.abstractmethod
     def schema(self, query: Query) -> pa.Schema:
         """Column names and exact Arrow types of the result, without reading rows. Parameters may be None."""
@@ -138,6 +154,10 @@ class Session(abc.ABC):
     def writers(self) -> Writers:
         """Who may still write. An engine that cannot tell says so."""
         return Writers(datetime.now(UTC), unseen="this engine cannot see them")
+
+    def origins(self, query: Query) -> Origins:  # noqa: ARG002 - for engines that have a catalogue
+        """Where the query's rows come from. An engine that cannot tell says so in `caveats`, or has but one file."""
+        return Origins()
 
     def row_versions(self, query: Query, column: str) -> RowVersions:  # noqa: ARG002 - for the engine that has them
         """How far the row versions in this column of the query are decided; a ConfigurationError where it has none."""

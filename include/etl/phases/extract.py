@@ -21,6 +21,7 @@ from include.etl.engines import open_source
 from include.etl.engines.base import Engine, Query, Session, Stream
 from include.etl.errors import ConfigurationError, DataError, StorageError
 from include.etl.handover import Bounds, Extracted, Plan, Slice, Window
+from include.etl.horizon import DEGRADED
 from include.etl.names import published_names
 from include.etl.outputs.parquet import open_writer
 from include.etl.publication import schema, standing
@@ -56,6 +57,8 @@ def extract(run: Run, plan: Plan, part: Slice, progress: Callable[[int], None] |
             _check_changes(run, plan, stream.schema, published, counter)
             paths = [_count(path, counter) for path in _write_parts(folder, stream, progress or _ignore)]
             completeness.prove(run.source, plan.window, engine, session, query, stream.schema, paths)
+        if session.unpinned:
+            counter.facts["conditions"] = {DEGRADED: "; ".join(session.unpinned)}
         counter.facts["without_cursor"] = _without_cursor(run.source, plan.window, paths)
         return Extracted(
             slice=part,
@@ -67,6 +70,7 @@ def extract(run: Run, plan: Plan, part: Slice, progress: Callable[[int], None] |
             query_hash=hashlib.sha256(query.sql.encode()).hexdigest(),
             # All rows come by one query, so it need not be the session that sees one state.
             consistency="none" if session.consistency == "none" else "snapshot",
+            caveats=list(session.unpinned),
         )
 
 

@@ -187,6 +187,7 @@ def _describe(
         partition_by=source.output.partition_by,
         cursor=published_name(source, source.cursor.column) if source.cursor else None,
         key=[published_name(source, column) for column in source.primary_key],
+        caveats=_caveats(plan, extracted, transformed),
         rows=Rows(extracted=sum(part.rows for part in extracted), removed=removed, published=prepared.published),
         kept=prepared.kept,
         deleted=prepared.deleted,
@@ -196,6 +197,12 @@ def _describe(
         published_at=datetime.now(UTC),
         phases=summary(run)["phases"],
     )
+
+
+def _caveats(plan: Plan, extracted: Sequence[Extracted], transformed: Transformed) -> list[str]:
+    """What the phases could not make sure of, each thing once."""
+    told = [*plan.bound.caveats, *(caveat for part in extracted for caveat in part.caveats), *transformed.caveats]
+    return list(dict.fromkeys(told))
 
 
 def _consistency(extracted: Sequence[Extracted]) -> manifest.Consistency:

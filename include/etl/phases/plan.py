@@ -17,11 +17,12 @@ from include.etl import numbers, quarantine, quarantine_decisions, slices
 from include.etl.config import Source
 from include.etl.engines import open_source
 from include.etl.engines.base import Writers
-from include.etl.handover import Plan, Slice, written
+from include.etl.handover import Plan, Slice, Window, written
 from include.etl.horizon import conditions, horizon, refuse_too_old
 from include.etl.phases import dropping
 from include.etl.phases.request import Parameters, Trigger, choose_mode, range_of, refused, window_of
 from include.etl.publication import standing
+from include.etl.query import build
 from include.etl.records import checkpoint, checkpoint_edits, extraction_audit
 from include.etl.records.run import Run, begin_anew, close_interrupted, measured
 from include.etl.survey import survey
@@ -71,9 +72,17 @@ def _uses_checkpoint(source: Source, parameters: Parameters, trigger: Trigger) -
 
 
 def look(source: Source) -> Writers:
-    """Who may still write to the source, and what its clock says."""
-    with open_source(source, f"moh-etl {source.source} plan").session() as session:
-        return session.writers()
+    """Who may still write to what the source reads, and what its clock says.
+
+    Where rows come from another server, this one's transactions tell nothing of those who write them.
+    """
+    engine = open_source(source, f"moh-etl {source.source} plan")
+    with engine.session() as session:
+        writers = session.writers()
+        origins = session.origins(build(source, engine.dialect, Window(mode="full", end=writers.now)))
+    if origins.elsewhere:
+        writers = writers._replace(unseen=origins.elsewhere, curable=False)
+    return writers._replace(origins=origins)
 
 
 def decide(

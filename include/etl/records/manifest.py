@@ -133,6 +133,8 @@ class Manifest(Handover):
     replaced_later: int = 0
     """Rows that a later publication read again and publishes instead."""
     files: list[PublishedFile]
+    caveats: list[str] = Field(default_factory=list)
+    """What the run could not make sure of, in words for a DBA: of its end, of its reading, of rows left out."""
     completeness: Completeness = UNKNOWN
     validation: dict[str, Any]
     versions: dict[str, str]
