@@ -73,6 +73,31 @@ def lie(project: Project) -> None:
     path.write_text(json.dumps(content))
 
 
+def recorded_by_md5(project: Project) -> None:
+    """Make the manifest one of the time before text was summed up by SHA-256."""
+    path = next(project.published.glob("_manifests/*.json"))
+    content = json.loads(path.read_text())
+    for check in content["completeness"]["checks"]:
+        for totals in (check["expected"], check["found"]):
+            note = totals.get("columns", {}).get("note", {"hash": ""})
+            del note["hash"]
+            note["checksum"] = "5d41402abc4b2a76"
+    path.write_text(json.dumps(content))
+
+
+def test_an_old_manifest_is_not_damaged_and_its_text_not_verified(
+    clinic: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded_by_md5(clinic)
+    status, (one,) = found(clinic, capsys)
+    assert (status, one["verdict"], one["differences"]) == (3, "not checked", [])
+    assert [line for line in one["unchecked"] if "column 'note': its checksum was recorded by another hash" in line]
+    clinic.execute("UPDATE visits SET note = NULL WHERE visit_id = 3")
+    status, (one,) = found(clinic, capsys)
+    assert (status, one["verdict"]) == (1, "different")
+    assert "column 'note': 40 and 39 values that are not NULL" in one["differences"][0]
+
+
 @pytest.mark.parametrize(
     ("fault", "message"),
     [

@@ -1,7 +1,7 @@
 """Order-independent checksums of columns: the same exact number from a database's SQL and from DuckDB's.
 
 Numbers are summed up, dates as days, timestamps as micro- or nanoseconds since 1970 in UTC, text as the first bits of
-the MD5 of its UTF-8. Nothing passes through a float. A new database is one entry of FORMS.
+the SHA-256 of its UTF-8. Nothing passes through a float. A new database is one entry of FORMS.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ Kind = Literal["integer", "decimal", "wide decimal", "date", "microseconds", "na
 NARROW_DIGITS = 28
 """DuckDB sums decimals of up to so many digits over 10**10 rows without passing its 38."""
 DIGITS = 14
-"""Hexadecimal digits taken of an MD5: a number that every database holds as an integer."""
+"""Hexadecimal digits taken of a hash: a number that every database holds as an integer."""
+HASH = "SHA-256"
+"""MD5 is gone from MySQL 9.7, and wherever FIPS is asked for; manifests that name no hash of a text have used it."""
 HALF = 10**18
 """What the lower half of a wide decimal's unscaled digits counts up to; `totals.py` puts the halves together."""
 
@@ -56,7 +58,8 @@ FORMS: Mapping[str, Mapping[Kind, str]] = {
         ),
         # concat prints as COPY does, also the padding of char(n), which a cast to text cuts
         "text": (
-            f"sum(case when {{0}} is not null then ('x' || substr(md5(convert_to(concat({{0}}), 'UTF8')), 1, {DIGITS}))"
+            "sum(case when {0} is not null then "
+            f"('x' || encode(substr(sha256(convert_to(concat({{0}}), 'UTF8')), 1, {DIGITS // 2}), 'hex'))"
             f"::bit({4 * DIGITS})::bigint end)::text"
         ),
     },
@@ -66,7 +69,8 @@ FORMS: Mapping[str, Mapping[Kind, str]] = {
         "date": "cast(sum(to_days({0}) - 719528) as char)",
         "microseconds": "cast(sum(timestampdiff(microsecond, '1970-01-01', {0})) as char)",
         "text": (
-            f"cast(sum(cast(conv(left(md5(convert({{0}} using utf8mb4)), {DIGITS}), 16, 10) as unsigned)) as char)"
+            f"cast(sum(cast(conv(left(sha2(convert({{0}} using utf8mb4), 256), {DIGITS}), 16, 10)"
+            " as unsigned)) as char)"
         ),
     },
     "tsql": {
@@ -86,7 +90,7 @@ FORMS: Mapping[str, Mapping[Kind, str]] = {
             f"convert(varchar(50), sum(cast(datediff_big(nanosecond, '1970-01-01', {_TSQL_MOMENT}) as decimal(38, 0))))"
         ),
         "text": (
-            "convert(varchar(50), sum(cast(cast(substring(hashbytes('MD5', convert(varchar(max), "
+            "convert(varchar(50), sum(cast(cast(substring(hashbytes('SHA2_256', convert(varchar(max), "
             f"{_TSQL_UNICODE} collate Latin1_General_100_CI_AS_SC_UTF8)), 1, {DIGITS // 2})"
             " as bigint) as decimal(38, 0))))"
         ),
@@ -103,7 +107,7 @@ FORMS: Mapping[str, Mapping[Kind, str]] = {
             f"to_char(sum({_ORACLE_MINUTES} * 60000000000 + round(extract(second from {{0}}) * 1000000000)), 'TM9')"
         ),
         "text": (
-            "to_char(sum(to_number(substr(rawtohex(standard_hash(convert(to_char({0}), 'AL32UTF8'), 'MD5')), 1, "
+            "to_char(sum(to_number(substr(rawtohex(standard_hash(convert(to_char({0}), 'AL32UTF8'), 'SHA256')), 1, "
             f"{DIGITS}), '{'X' * DIGITS}')), 'TM9')"
         ),
     },
@@ -126,7 +130,7 @@ FORMS: Mapping[str, Mapping[Kind, str]] = {
         "date": "sum({0} - DATE '1970-01-01')::VARCHAR",
         "microseconds": "sum(epoch_us({0}::TIMESTAMP))::VARCHAR",
         "nanoseconds": "sum(epoch_ns({0}::TIMESTAMP_NS))::VARCHAR",
-        "text": f"sum(('0x' || left(md5({{0}}), {DIGITS}))::BIGINT)::VARCHAR",
+        "text": f"sum(('0x' || left(sha256({{0}}), {DIGITS}))::BIGINT)::VARCHAR",
     },
 }
 _COUNT = {

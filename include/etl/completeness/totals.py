@@ -12,7 +12,7 @@ import duckdb
 import pyarrow as pa
 from pydantic import Field
 
-from include.etl.completeness.checksums import HALF, kind_of, over, selected
+from include.etl.completeness.checksums import HALF, HASH, kind_of, over, selected
 from include.etl.duck import parquet
 from include.etl.engines.base import Engine, Query, Session
 from include.etl.handover import Handover
@@ -26,11 +26,18 @@ class ColumnTotals(Handover):
 
     values: int
     sum: str
+    hash: str = ""
+    """Of text, by which hash it was made a number."""
 
     @property
     def checksum(self) -> str:
         """What may be shown and recorded of the sum."""
         return hashlib.sha256(self.sum.encode()).hexdigest()[:16]
+
+    def shown(self) -> dict[str, Any]:
+        """What the manifest records."""
+        named = {"hash": self.hash} if self.hash else {}
+        return {"values": self.values, "checksum": self.checksum, **named}
 
 
 class Totals(Handover):
@@ -49,11 +56,12 @@ class Totals(Handover):
         added = Decimal(0)
         for one in both:
             added = WIDE.add(added, Decimal(one.sum))
-        return ColumnTotals(values=sum(one.values for one in both), sum=_plain(added))
+        values, hash_ = sum(one.values for one in both), min(one.hash for one in both)
+        return ColumnTotals(values=values, sum=_plain(added), hash=hash_)
 
     def shown(self) -> dict[str, Any]:
         """What the manifest records: counts, and checksums of the sums."""
-        columns = {name: {"values": one.values, "checksum": one.checksum} for name, one in self.columns.items()}
+        columns = {name: one.shown() for name, one in self.columns.items()}
         return {"rows": self.rows, **({"columns": columns} if columns else {})}
 
 
@@ -68,12 +76,19 @@ def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[s
         return [f"rows: {expected['rows']} and {found['rows']}"]
     found_columns, lines = found.get("columns", {}), []
     for name, one in expected.get("columns", {}).items():
-        other = found_columns.get(name, {"values": 0, "checksum": "none"})
+        other = found_columns.get(name, {**one, "values": 0, "checksum": "none"})
         if one["values"] != other["values"]:
             lines.append(f"column {name!r}: {one['values']} and {other['values']} values that are not NULL")
+        elif not comparable(one, other):
+            lines.append(f"column {name!r}: checksums taken by different hashes")
         elif one["checksum"] != other["checksum"]:
             lines.append(f"column {name!r}: checksum {one['checksum']} and {other['checksum']}")
     return lines
+
+
+def comparable(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two records of a column (`ColumnTotals.shown`) were taken by the same hash."""
+    return one.get("hash") == other.get("hash")
 
 
 def of_source(engine: Engine, session: Session, query: Query, fields: Fields) -> Totals:
@@ -96,7 +111,7 @@ def of_relation(connection: duckdb.DuckDBPyConnection, rows: str, fields: Fields
 
 def of_batches(connection: duckdb.DuckDBPyConnection, batches: Iterable[pa.RecordBatch], fields: Fields) -> Totals:
     """Totals of a stream of batches; errors of whoever reads it stay what they are."""
-    totals = Totals(columns={name: ColumnTotals(values=0, sum="0") for name in fields})
+    totals = _parsed(["0", *["0", None] * len(fields)], fields)
     for batch in batches:
         connection.register("batch_read", pa.Table.from_batches([batch]).select(list(fields)))
         totals += of_relation(connection, "batch_read", fields)
@@ -106,8 +121,15 @@ def of_batches(connection: duckdb.DuckDBPyConnection, batches: Iterable[pa.Recor
 
 def _parsed(row: Sequence[Any], fields: Fields) -> Totals:
     pairs = zip(fields, row[1::2], row[2::2], strict=True)
-    columns = {name: ColumnTotals(values=int(values), sum=_number(total)) for name, values, total in pairs}
+    columns = {
+        name: ColumnTotals(values=int(values), sum=_number(total), hash=_hash(fields[name]))
+        for name, values, total in pairs
+    }
     return Totals(rows=int(row[0]), columns=columns)
+
+
+def _hash(type_: pa.DataType) -> str:
+    return HASH if kind_of(type_) == "text" else ""
 
 
 def _number(total: str | None) -> str:

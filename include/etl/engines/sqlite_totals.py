@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 from include.etl.engines.sqlite_types import WIDE, exact, printed
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MD5_BYTES = 7
-"""How much of an MD5 counts: as many bits as `completeness/checksums.py` takes in other databases."""
+HASH_BYTES = 7
+"""How much of a SHA-256 counts: as many bits as `completeness/checksums.py` takes in other databases."""
 
 
 class Total:
@@ -69,15 +69,15 @@ class TotalMicroseconds(Total):
 
 
 class TotalText(Total):
-    """Text, as the first bits of the MD5 of its UTF-8."""
+    """Text, as the first bits of the SHA-256 of its UTF-8."""
 
     name = "total_text"
 
     @staticmethod
     def number(value: Any) -> Decimal:
         """A number that another text hardly has."""
-        digest = hashlib.md5(str(printed(value)).encode(), usedforsecurity=False).digest()
-        return Decimal(int.from_bytes(digest[:MD5_BYTES], "big"))
+        digest = hashlib.sha256(str(printed(value)).encode()).digest()
+        return Decimal(int.from_bytes(digest[:HASH_BYTES], "big"))
 
 
 def register(connection: sqlite3.Connection) -> None:

@@ -147,7 +147,7 @@ class Lab:
 
     @functools.cached_property
     def hashes_text(self) -> bool:
-        """Whether the server can turn text into UTF-8, whose MD5 is taken; SQL Server can from 2019 on."""
+        """Whether the server can turn text into UTF-8, whose hash is taken; SQL Server can from 2019 on."""
         if self.database != "mssql":
             return True
         try:

@@ -27,7 +27,7 @@ RUNNING = {
     f"where session_id <> @@spid and text like '/* {LABEL} */%'",
     "oracle": f"v$session where status = 'ACTIVE' and module = '{LABEL}'",
 }
-LONG = {"postgres": "pg_sleep(60)::text", "mysql": "benchmark(1000000000, md5('a'))"}
+LONG = {"postgres": "pg_sleep(60)::text", "mysql": "benchmark(1000000000, sha2('a', 256))"}
 WAITING_TO_SEND = {"postgres": "wait_event = 'ClientWrite'", "mysql": "state = 'Writing to net'"}
 SLEEPING = "select 1 from information_schema.processlist where info = 'select sleep(60)'"
 
