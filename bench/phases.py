@@ -49,6 +49,10 @@ class Memory(dict[str, str]):
         """Remove the value."""
         del self[key]
 
+    def overridden_by(self, key: str) -> str:  # noqa: ARG002 - nothing does here
+        """What answers in place of what is stored."""
+        return ""
+
 
 def configure(place: Place, folder: Path, **more: Any) -> None:
     """Write the source's YAML; only the whole flow needs a key, a cursor and a suite."""

@@ -128,6 +128,7 @@ def _version(source: Source, path: Path) -> checkpoint.Checkpoint:
 
 def _change(source: Source, variables: CommandLineVariables, storage: Storage, asked: argparse.Namespace) -> int:
     bound = _wanted(source, storage, asked)
+    checkpoint.refuse_overridden(source, variables)
     key = checkpoint.variable_key(source.source)
     with storage.lock(source.source, f"scripts/checkpoints.py {asked.command}"):
         before = variables.get(key)
@@ -137,7 +138,7 @@ def _change(source: Source, variables: CommandLineVariables, storage: Storage, a
         facts: dict[str, Any] = {"before": before, "after": None if bound is None else str(bound)}
         audit.record(storage, f"checkpoint {asked.command}", source.source, asked.reason, **facts)
         if bound is None:
-            variables.delete(key)
+            checkpoint.remove(source, variables)
         else:
             checkpoint.put(source, bound, f"scripts/checkpoints.py {asked.command}", variables, storage)
     state = _state(source, variables)

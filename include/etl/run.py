@@ -24,6 +24,7 @@ from include.etl.phases.transform import transform
 from include.etl.phases.validate import check
 from include.etl.publication import files
 from include.etl.records import audit, checkpoint, manifest
+from include.etl.records.overrides import override
 from include.etl.records.run import Run
 from include.etl.sources import load_source
 from include.etl.storage import Storage
@@ -102,6 +103,10 @@ class CommandLineVariables:
     def delete(self, key: str) -> None:
         """Remove the value from the metadata database."""
         _airflow("delete", key, key)
+
+    def overridden_by(self, key: str) -> str:
+        """What answers in place of what is stored, by its name; empty where nothing does."""
+        return override(key)
 
 
 def _airflow(command: str, key: str, *arguments: str) -> None:

@@ -18,14 +18,14 @@ pytestmark = pytest.mark.e2e
 SOURCE, KEY, EARLIER = "wards", "checkpoint__wards", "2024-01-01T00:00:00Z"
 
 
-def command(stage: Stage, *arguments: str, answer: str = "") -> tuple[int, str, str]:
+def command(stage: Stage, *arguments: str, answer: str = "", **environment: str) -> tuple[int, str, str]:
     """Exit status and what was said; an answer is typed at a terminal, and without one there is no terminal."""
     keyboard, terminal = pty.openpty() if answer else (0, subprocess.DEVNULL)
     if answer:
         os.write(keyboard, f"{answer}\n".encode())
     done = subprocess.run(
         [sys.executable, "scripts/checkpoints.py", *arguments],
-        cwd=ROOT, env=stage.airflow.environment, stdin=terminal, capture_output=True, text=True, check=False,
+        cwd=ROOT, env=stage.airflow.environment | environment, stdin=terminal, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if answer:
         os.close(keyboard)
@@ -57,6 +57,12 @@ def test_set_is_asked_restore_and_reset_do_as_they_are_told(stage: Stage) -> Non
     status, said, told = command(stage, *moving, answer="y")
     assert (status, bound(stage)) == (0, EARLIER), told
     assert "becomes: 2024-01-01" in told
+    shadow = {f"AIRFLOW_VAR_{KEY.upper()}": str(stage.airflow.api.variable(KEY))}
+    for asked in (("show", SOURCE), (*moving, "--yes"), ("restore", SOURCE, "--yes"), ("reset", SOURCE, "--yes")):
+        status, said, told = command(stage, *asked, **shadow)
+        assert status == 2, said
+        assert "environment variable AIRFLOW_VAR_CHECKPOINT__WARDS answers in its place" in said + told
+    assert bound(stage) == EARLIER
     assert command(stage, "restore", SOURCE, "--to", oldest(stage), "--yes")[0] == 0
     assert bound(stage) == first
     assert command(stage, "reset", SOURCE, "--yes")[0] == 0

@@ -45,6 +45,9 @@ class Memory:
     def delete(self, key: str) -> None:
         del self.variables[key]
 
+    def overridden_by(self, key: str) -> str:
+        return ""
+
 
 @dataclass
 class Project:

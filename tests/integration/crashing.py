@@ -92,6 +92,9 @@ class FileVariables:
         self.path.with_suffix(".new").write_text(json.dumps(known | {key: value}))
         self._replace(self.path.with_suffix(".new"), self.path)
 
+    def overridden_by(self, key: str) -> str:
+        return ""
+
 
 def prepare(folder: Path, load: str) -> None:
     """The first publication, and what changes in the source after it."""

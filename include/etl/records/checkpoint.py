@@ -21,6 +21,7 @@ from include.etl.errors import CheckpointError, StorageError
 from include.etl.handover import Handover, Moment, Position, Window, written
 from include.etl.names import published_name
 from include.etl.records import manifest
+from include.etl.records.overrides import override, suspects
 from include.etl.storage import FILE_MODE, Storage, read_json, write_json
 
 CLOCKS = timedelta(minutes=10)
@@ -58,6 +59,9 @@ class Variables(Protocol):
     def delete(self, key: str) -> None:
         """Remove the value."""
 
+    def overridden_by(self, key: str) -> str:
+        """What answers in place of what is stored, by its name; empty where nothing does."""
+
 
 class AirflowVariables:
     """Airflow Variables as a task sees them."""
@@ -81,6 +85,10 @@ class AirflowVariables:
 
         Variable.delete(key)
 
+    def overridden_by(self, key: str) -> str:
+        """What answers in place of what is stored, by its name; empty where nothing does."""
+        return override(key)
+
 
 def variable_key(source: str) -> str:
     """The Variable's key."""
@@ -92,8 +100,8 @@ def read(source: Source, variables: Variables, storage: Storage) -> Checkpoint |
 
     Raises:
         CheckpointError: the Variable is gone although there was one (Airflow answers the same when it cannot reach
-            its database), cannot be understood, or belongs to another source or cursor; or the source has none, but
-            looks like one that had another name.
+            its database), cannot be understood, is not what was stored, or belongs to another source or cursor; or the
+            source has none, but looks like one that had another name.
     """
     found = parse(source, variables)
     if found is None and any(storage.folder("checkpoints", source.source).iterdir()):
@@ -128,9 +136,23 @@ def _earlier_name(source: Source, storage: Storage) -> str | None:
 
 def parse(source: Source, variables: Variables) -> Checkpoint | None:
     """What the Variable says; None where there is no such Variable. Raises CheckpointError as `read` does."""
-    key = variable_key(source.source)
-    text = variables.get(key)
+    refuse_overridden(source, variables)
+    text = variables.get(variable_key(source.source))
     return None if text is None else understood(source, text)
+
+
+def refuse_overridden(source: Source, variables: Variables) -> None:
+    """Raise CheckpointError where something answers in place of the Variable: every run would begin where it says."""
+    key = variable_key(source.source)
+    if found := variables.overridden_by(key):
+        raise CheckpointError(_overridden(source, found))
+
+
+def _overridden(source: Source, by: str) -> str:
+    return (
+        f"{_cannot(variable_key(source.source))}: {by} answers in its place, and cannot be moved, so every run would "
+        f"begin at the same place. Remove it there; then look at python scripts/checkpoints.py show {source.source}"
+    )
 
 
 def understood(source: Source, text: str) -> Checkpoint:
@@ -177,15 +199,50 @@ def follows(window: Window, current: Checkpoint | None) -> bool:
 
 
 def put(source: Source, bound: Any, run_id: str, variables: Variables, storage: Storage) -> Checkpoint:
-    """Make `bound` the checkpoint, whatever it was, and keep a copy. The caller holds the source's lock."""
+    """Make `bound` the checkpoint, whatever it was, and keep a copy. The caller holds the source's lock.
+
+    Raises:
+        CheckpointError: a run would read another one than was written.
+    """
     assert source.cursor is not None
     now = datetime.now(UTC)
     moved = Checkpoint(source=source.source, cursor=source.cursor.column, bound=bound, run_id=run_id, updated_at=now)
     content = moved.model_dump(mode="json")
     description = f"{source.source}: everything before `bound` is published. Edit only to re-extract or to skip."
-    variables.set(variable_key(source.source), json.dumps(content, indent=2), description)
+    text = json.dumps(content, indent=2)
+    variables.set(variable_key(source.source), text, description)
+    _read_back(source, text, f"bound {written(bound)}", variables)
     keep(moved, storage)
     return moved
+
+
+def remove(source: Source, variables: Variables) -> None:
+    """Delete the checkpoint. Raises CheckpointError where a run would read one all the same."""
+    variables.delete(variable_key(source.source))
+    _read_back(source, None, "none", variables)
+
+
+def _read_back(source: Source, expected: str | None, told: str, variables: Variables) -> None:
+    """Raise CheckpointError where a run does not read what was written, with what answers in its place."""
+    key = variable_key(source.source)
+    found = variables.get(key)
+    if found == expected:
+        return
+    what = f"stored was {told}; read back was {_bound_in(found)}"
+    if found is None:
+        raise CheckpointError(f"{_cannot(key)}: {what}: Airflow's database did not keep it, or does not answer")
+    by = variables.overridden_by(key) or f"something else, such as {suspects(key)},"
+    raise CheckpointError(f"{_overridden(source, by)}; {what}")
+
+
+def _bound_in(text: str | None) -> str:
+    """The bound of a checkpoint, and nothing else of a text that may be anybody's."""
+    if text is None:
+        return "none"
+    try:
+        return f"bound {written(Checkpoint.model_validate_json(text).bound)}"
+    except ValidationError:
+        return "no checkpoint"
 
 
 def version(folder: Path, ending: str, at: datetime | None = None) -> Path:

@@ -22,7 +22,11 @@ def restore(source: Source, asked: Asked, variables: checkpoint.Variables, stora
     """The bound that holds from now on (None: there is none that is good) and where it is from.
 
     With a backup its checkpoint counts. An earlier bound costs time only; rows are not published twice.
+
+    Raises:
+        CheckpointError: something answers in place of the Variable.
     """
+    checkpoint.refuse_overridden(source, variables)
     with storage.lock(source.source, "recovery of the checkpoint"):
         before = variables.get(checkpoint.variable_key(source.source))
         for text, origin in _candidates(source, asked.backup, before, storage):
@@ -34,7 +38,7 @@ def restore(source: Source, asked: Asked, variables: checkpoint.Variables, stora
             return bound, origin
         if before is not None:  # a run with mode full would refuse what it cannot understand
             _change(source, storage, before, None, asked)
-            variables.delete(checkpoint.variable_key(source.source))
+            checkpoint.remove(source, variables)
         return None, "none is good"
 
 

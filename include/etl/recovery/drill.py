@@ -52,6 +52,10 @@ class Variables:
         """Forget the value."""
         self.texts.pop(key, None)
 
+    def overridden_by(self, key: str) -> str:  # noqa: ARG002 - nothing does here
+        """What answers in place of what is stored."""
+        return ""
+
 
 def drill(
     storage: Storage,

@@ -32,6 +32,12 @@ class Memory(dict[str, str]):
     def set(self, key: str, value: str, description: str) -> None:
         self[key] = value
 
+    def delete(self, key: str) -> None:
+        del self[key]
+
+    def overridden_by(self, key: str) -> str:
+        return ""
+
 
 def source(**changes: Any) -> Source:
     settings: dict[str, Any] = {
