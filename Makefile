@@ -32,7 +32,7 @@ soak: setup databases ## Late commits, many and long (SEEDS=10 SECONDS=30), and 
 		--timeout 1200 tests/integration/test_history.py tests/integration/test_numbers_history.py \
 		tests/integration/test_crash_anywhere.py tests/integration/test_power_cut_of_a_disk.py
 
-databases: ## Install PostgreSQL and MariaDB for the tests, where they are missing and it is allowed
+databases: ## Install the database servers that the tests start, where they are missing and it is allowed
 	@scripts/install_databases.sh
 
 check: setup ## Lint, format and types

@@ -1,33 +1,42 @@
 #!/usr/bin/env bash
-# PostgreSQL and MariaDB for the tests, which start throwaway servers from these binaries. Installs what is missing
-# where that is possible without asking; otherwise says loudly what will not be tested.
+# PostgreSQL (with PgBouncer), MariaDB and MySQL for the tests, which start throwaway servers from these binaries.
+# Installs what is missing where that is possible without asking; otherwise says loudly what will not be tested.
 set -euo pipefail
+cd "$(dirname "$0")"
 
 has_postgres() { command -v postgres >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null; }
-has_mariadb() { PATH="$PATH:/usr/sbin" command -v mariadbd mysqld >/dev/null; }
+has_mariadb() { PATH="$PATH:/usr/sbin" command -v mariadbd >/dev/null; }
+has_pgbouncer() { PATH="$PATH:/usr/sbin" command -v pgbouncer >/dev/null; }
 
-missing=()
-has_postgres || missing+=(postgresql)
-has_mariadb || missing+=(mariadb-server)
-[ ${#missing[@]} -eq 0 ] && exit 0
+missing() {
+    has_postgres || echo postgresql
+    has_mariadb || echo mariadb-server
+    has_pgbouncer || echo pgbouncer
+}
 
-if command -v apt-get >/dev/null; then
-    root=()
+install() {
+    local root=()
+    command -v apt-get >/dev/null || return 0
     [ "$(id -u)" -eq 0 ] || root=(sudo -n)
-    if [ ${#root[@]} -eq 0 ] || sudo -n true 2>/dev/null; then
-        echo "installing ${missing[*]} for the tests"
-        if ${root[@]+"${root[@]}"} apt-get update -qq &&
-            ${root[@]+"${root[@]}"} env DEBIAN_FRONTEND=noninteractive \
-                apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null >/dev/null; then
-            exit 0
-        fi
-    fi
-fi
+    [ ${#root[@]} -eq 0 ] || sudo -n true 2>/dev/null || return 0
+    echo "installing $* for the tests"
+    ${root[@]+"${root[@]}"} apt-get update -qq &&
+        ${root[@]+"${root[@]}"} env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -y -qq --no-install-recommends "$@" </dev/null >/dev/null || return 0
+}
 
-cat >&2 <<END
+untested() {
+    cat >&2 <<END
 ===============================================================================
-  NOT EVERYTHING WILL BE TESTED: this machine has no ${missing[*]}.
-  Debian, Ubuntu:  sudo apt-get install postgresql mariadb-server
-  macOS:           brew install postgresql mariadb
+  NOT EVERYTHING WILL BE TESTED: this machine has no $1.
+$2
 ===============================================================================
 END
+}
+
+packages=$(missing)
+[ -z "$packages" ] || install $packages
+packages=$(missing | xargs)
+[ -z "$packages" ] || untested "$packages" "  Debian, Ubuntu:  sudo apt-get install postgresql mariadb-server pgbouncer
+  macOS:           brew install postgresql mariadb pgbouncer"
+./install_mysql.sh || untested "MySQL 9" "  It comes from Debian's unstable suite, and so on Debian only."

@@ -56,13 +56,27 @@ def mariadb_server() -> Iterator[servers.DatabaseServer]:
         yield started(stack, servers.mariadb, "MariaDB")
 
 
+@pytest.fixture(scope="session")
+def mysql_server() -> Iterator[servers.DatabaseServer]:
+    """A MySQL 9 server for the whole test session; where it must be had, on Debian, its lack can be a failure."""
+    with ExitStack() as stack:
+        yield started(stack, servers.mysql, "MySQL", obtainable=servers.on_debian())
+
+
 def started(
-    stack: ExitStack, start: Callable[[], AbstractContextManager[servers.DatabaseServer]], name: str
+    stack: ExitStack,
+    start: Callable[[], AbstractContextManager[servers.DatabaseServer]],
+    name: str,
+    *,
+    obtainable: bool = True,
 ) -> servers.DatabaseServer:
-    """The server, running until the stack is closed; a machine without it skips, and says so."""
+    """The server, running until the stack is closed; a machine without it skips, and says so.
+
+    With REQUIRE_DATABASES=1 it fails instead, where the server can be had at all.
+    """
     try:
         return stack.enter_context(start())
     except servers.ServerMissing as missing:
-        if os.environ.get("REQUIRE_DATABASES") == "1":
+        if os.environ.get("REQUIRE_DATABASES") == "1" and obtainable:
             pytest.fail(f"{name} is required: {missing}", pytrace=False)
         pytest.skip(f"{name} IS NOT TESTED: {missing}")

@@ -4,6 +4,8 @@
         server.execute("create table t (a int)")
         monkeypatch.setenv("AIRFLOW_CONN_SOURCE", server.airflow_connection)
 
+MySQL 9 runs from the cache that `scripts/install_mysql.sh` fills, and PgBouncer before a server that runs.
+
 `TEST_POSTGRES_URI` and `TEST_MYSQL_URI` (for example `mysql://user:password@host:3306/database`) name a database to
 use instead; it must be one that tests may fill and empty. SQL Server and Oracle (23 or later) have no binaries to
 start, and are tested where `TEST_MSSQL_URI` and `TEST_ORACLE_URI` name a database, the connection's extras as a query:
@@ -13,8 +15,8 @@ start, and are tested where `TEST_MSSQL_URI` and `TEST_ORACLE_URI` name a databa
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import platform
 import pwd
 import re
 import shutil
@@ -25,12 +27,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tests import certificates
+from tests.database_server import DatabaseServer as DatabaseServer
+from tests.database_server import ServerMissing as ServerMissing
 
 USER, PASSWORD, DATABASE = "reader", "p@ss/w%rd:'1", "clinic"
 START_TIMEOUT_S = 60
@@ -42,97 +45,16 @@ POSTGRES_SETTINGS = [
     "shared_buffers=32MB",
     "max_prepared_transactions=8",
 ]
-
-
-class ServerMissing(Exception):
-    """The machine has no binaries of this server; the message says how to get them."""
-
-
-@dataclass
-class DatabaseServer:
-    """A running server; `kill` ends it without a goodbye, as a power cut would."""
-
-    conn_type: str
-    host: str
-    port: int
-    user: str
-    password: str
-    database: str
-    process: subprocess.Popen[bytes] | None = None
-    extra: dict[str, str] = field(default_factory=dict)
-    certificate: Path | None = None
-    """What the server shows to clients that speak TLS; it is its own authority."""
-
-    @property
-    def airflow_connection(self) -> str:
-        """The Airflow connection as JSON, for an AIRFLOW_CONN_<ID> variable."""
-        names = {"login": self.user, "password": self.password, "schema": self.database}
-        place = {"conn_type": self.conn_type, "host": self.host, "port": self.port}
-        return json.dumps({**place, **names, "extra": self.extra})
-
-    @property
-    def airflow_uri(self) -> str:
-        """The same connection as a URI."""
-        login = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
-        query = f"?{urlencode(self.extra)}" if self.extra else ""
-        return f"{self.conn_type}://{login}@{self.host}:{self.port}/{self.database}{query}"
-
-    def connect(self) -> Any:
-        """A DB-API connection for writing, in autocommit; close it."""
-        if self.conn_type == "postgres":
-            import psycopg2
-
-            connection = psycopg2.connect(
-                host=self.host, port=self.port, user=self.user, password=self.password, dbname=self.database
-            )
-            connection.autocommit = True
-            return connection
-        if self.conn_type == "mssql":
-            return self._connect_mssql()
-        if self.conn_type == "oracle":
-            return self._connect_oracle()
-        import pymysql
-
-        return pymysql.connect(
-            host=self.host,
-            port=self.port,
-            user=self.user,
-            password=self.password.encode(),
-            database=self.database,
-            autocommit=True,
-        )
-
-    def _connect_mssql(self) -> Any:
-        import pymssql
-
-        return pymssql.connect(
-            server=self.host,
-            port=str(self.port),
-            user=self.user,
-            password=self.password,
-            database=self.database,
-            autocommit=True,
-        )
-
-    def _connect_oracle(self) -> Any:
-        import oracledb
-
-        dsn = f"{self.host}:{self.port}/{self.database}"
-        connection = oracledb.connect(user=self.user, password=self.password, dsn=dsn)
-        connection.autocommit = True
-        return connection
-
-    def execute(self, sql: str, parameters: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
-        """Run one statement and return its rows, if it has any."""
-        with contextlib.closing(self.connect()) as connection, connection.cursor() as cursor:
-            cursor.execute(sql, *([parameters] if parameters is not None else []))
-            return list(cursor.fetchall()) if cursor.description else []
-
-    def kill(self) -> None:
-        """End a throwaway server at once."""
-        assert self.process is not None, "only a throwaway server can be killed"
-        self.process.kill()
-        self.process.wait()
+MYSQL_SETTINGS = [
+    "--secure-file-priv=",
+    "--skip-name-resolve",
+    "--skip-log-bin",
+    "--mysqlx=OFF",
+    "--innodb-doublewrite=OFF",
+    "--innodb-flush-log-at-trx-commit=0",
+    "--innodb-redo-log-capacity=8M",
+    "--innodb-buffer-pool-size=32M",
+]
 
 
 @contextlib.contextmanager
@@ -194,6 +116,7 @@ def mariadb(tls: bool = False) -> Iterator[DatabaseServer]:
     with _home("mysql") as home:
         quick = [
             f"--tmpdir={home}",  # a server that starts removes temporary tables, also another one's in /tmp
+            "--performance-schema",
             "--skip-log-bin",
             "--innodb-flush-log-at-trx-commit=0",
             "--innodb-log-file-size=8M",
@@ -201,32 +124,95 @@ def mariadb(tls: bool = False) -> Iterator[DatabaseServer]:
         ]
         no_root = "--auth-root-authentication-method=normal"
         _run("mysql", [install, "--no-defaults", f"--datadir={home / 'data'}", no_root, "--skip-test-db", *quick])
-        port = _free_port()
-        escaped = PASSWORD.replace("'", "''")
-        (home / "init.sql").write_text(
-            f"create database {DATABASE} character set utf8mb4;\n"
-            f"create user {USER} identified by '{escaped}';\n"
-            f"grant all on *.* to {USER} with grant option;\n"
-        )
+        (home / "init.sql").write_text(_mysql_account())
         shutil.chown(home / "init.sql", *_owner("mysql"))
-        server = DatabaseServer("mysql", "127.0.0.1", port, USER, PASSWORD, DATABASE)
+        server = DatabaseServer("mysql", "127.0.0.1", _free_port(), USER, PASSWORD, DATABASE)
         paths = [f"--datadir={home / 'data'}", f"--socket={home / 'socket'}", f"--init-file={home / 'init.sql'}"]
-        paths.append(f"--tmpdir={home}")  # a server that starts removes the others' temporary tables from a shared one
-        loopback = ["--bind-address=127.0.0.1", "--skip-name-resolve", f"--port={port}"]
+        loopback = ["--bind-address=127.0.0.1", "--skip-name-resolve", f"--port={server.port}"]
         if tls:
             server.certificate, key = certificates.write(home, *_owner("mysql"))
             paths += [f"--ssl-cert={server.certificate}", f"--ssl-key={key}"]
-        command = [
-            binary,
-            "--no-defaults",
-            *paths,
-            *loopback,
-            *quick,
-            "--performance-schema",
-            "--innodb-flush-log-at-trx-commit=0",
-        ]
+        command = [binary, "--no-defaults", *paths, *loopback, *quick]
         with _running(server, "mysql", command, home, signal.SIGTERM):
             yield server
+
+
+def _mysql_account() -> str:
+    """Statements, a line each, that make the database and the account that may do everything."""
+    escaped = PASSWORD.replace("'", "''")
+    return (
+        f"create database {DATABASE} character set utf8mb4;\n"
+        f"create user {USER} identified by '{escaped}';\n"
+        f"grant all on *.* to {USER} with grant option;\n"
+    )
+
+
+@contextlib.contextmanager
+def mysql(tls: bool = False) -> Iterator[DatabaseServer]:
+    """A MySQL 9 server, from the cache, with the loader of its own libc; it runs as root where we are root."""
+    unpacked = _unpacked_mysql()
+    with _home("root") as home:
+        shutil.copytree(unpacked / "data", home / "data")
+        (home / "init.sql").write_text(_mysql_account())
+        server = DatabaseServer("mysql", "127.0.0.1", _free_port(), USER, PASSWORD, DATABASE)
+        libraries = next(unpacked.glob("usr/lib/*/ld-linux*.so.*"))
+        loader: list[str | Path] = [libraries, "--library-path", libraries.parent]
+        command = [*loader, unpacked / "usr/sbin/mysqld", "--no-defaults", f"--user={_user_name()}"]
+        command += [f"--basedir={unpacked / 'usr'}", f"--lc-messages-dir={unpacked / 'usr/share/mysql'}"]
+        command += [f"--datadir={home / 'data'}", f"--socket={home / 'socket'}", f"--tmpdir={home}"]
+        command += [f"--init-file={home / 'init.sql'}", f"--port={server.port}", "--bind-address=127.0.0.1"]
+        if tls:
+            server.certificate, key = certificates.write(home, *_owner("root"))
+            command += [f"--ssl-cert={server.certificate}", f"--ssl-key={key}"]
+        with _running(server, "root", [*command, *MYSQL_SETTINGS], home, signal.SIGTERM):
+            yield server
+
+
+def on_debian() -> bool:
+    """Whether MySQL 9 can be had here: Debian alone has it, in its unstable suite."""
+    try:
+        return platform.freedesktop_os_release()["ID"] == "debian"
+    except OSError:  # neither Linux nor anything like it
+        return False
+
+
+def _unpacked_mysql() -> Path:
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "moh-tests")
+    folder = Path(os.environ.get("MOH_TESTS_CACHE") or folder)
+    for found in sorted(folder.glob("mysql-*/data/mysql.ibd"), reverse=True):
+        return found.parents[1]
+    raise ServerMissing(f"no MySQL in {folder}: run scripts/install_mysql.sh, on Debian")
+
+
+@contextlib.contextmanager
+def pgbouncer(server: DatabaseServer, pool_mode: str, **settings: str) -> Iterator[DatabaseServer]:
+    """PgBouncer before a PostgreSQL server, whose accounts it knows; settings are its own, of the file's [pgbouncer].
+
+    The server's superuser must be the account of `server`; give another one to what this yields.
+    """
+    binary = _binary(["pgbouncer"], [Path("/usr/sbin")], "pgbouncer")
+    with _home("postgres") as home:
+        pooled = replace(server, port=_free_port(), process=None, extra={}, certificate=None)
+        (home / "accounts").write_text(f'"{server.user}" "{server.password}"\n')
+        given = {
+            "listen_addr": pooled.host,
+            "listen_port": str(pooled.port),
+            "unix_socket_dir": "",
+            "auth_type": "scram-sha-256",
+            "auth_file": str(home / "accounts"),
+            "auth_user": server.user,
+            "auth_query": "select usename, passwd from pg_shadow where usename = $1",
+            "pool_mode": pool_mode,
+            "ignore_startup_parameters": "extra_float_digits",
+            **settings,
+        }
+        lines = [f"{name} = {value}\n" for name, value in given.items()]
+        target = f"[databases]\n* = host={server.host} port={server.port}\n"
+        (home / "pgbouncer.ini").write_text(f"{target}[pgbouncer]\n{''.join(lines)}")
+        for name in ("accounts", "pgbouncer.ini"):
+            shutil.chown(home / name, *_owner("postgres"))
+        with _running(pooled, "postgres", [binary, home / "pgbouncer.ini"], home, signal.SIGINT):
+            yield pooled
 
 
 @contextlib.contextmanager
@@ -307,6 +293,10 @@ def _owner(user: str) -> tuple[int, int]:
         return os.geteuid(), os.getegid()
     entry = pwd.getpwnam(user)
     return entry.pw_uid, entry.pw_gid
+
+
+def _user_name() -> str:
+    return pwd.getpwuid(os.geteuid()).pw_name
 
 
 def _as_user(user: str, command: Sequence[str | Path]) -> list[str]:

@@ -21,15 +21,17 @@ from tests.servers import DatabaseServer
 
 SERVERS = [
     pytest.param("postgres", marks=pytest.mark.postgres),
-    pytest.param("mysql", marks=pytest.mark.mariadb),
+    pytest.param("mysql-mariadb", marks=pytest.mark.mariadb),
     *(["mssql-mssql-python", "mssql-pymssql"] if os.environ.get("TEST_MSSQL_URI") else []),
     *(["oracle"] if os.environ.get("TEST_ORACLE_URI") else []),
 ]
 """Of SQL Server and Oracle only what is given; `test_given.py` says once what is not."""
 FIXTURES = {
     "postgres": "postgres_server",
-    "mysql": "mariadb_server",
-    "mssql": "mssql_server",
+    "mysql-mariadb": "mariadb_server",
+    "mysql": "mysql_server",
+    "mssql-mssql-python": "mssql_server",
+    "mssql-pymssql": "mssql_server",
     "oracle": "oracle_server",
 }
 
@@ -68,7 +70,7 @@ def _lab(kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", json.dumps({"conn_type": "sqlite", "host": str(path)}))
         _sqlite(path, "create table empty_table (a int)")
         return Lab(kind, lambda sql: _sqlite(path, sql))
-    server: DatabaseServer = request.getfixturevalue(FIXTURES[kind.split("-")[0]])
+    server: DatabaseServer = request.getfixturevalue(FIXTURES[kind])
     if kind == "mssql-pymssql":
         monkeypatch.setitem(sys.modules, "mssql_python", None)
     elif kind == "mssql-mssql-python" and importlib.util.find_spec("mssql_python") is None:

@@ -121,7 +121,7 @@ def test_in_postgres_the_query_of_a_task_that_was_killed_ends(lab: Lab) -> None:
         wait_until(lambda: not lab.execute(running))
 
 
-@pytest.mark.parametrize("lab", [pytest.param("mysql", marks=pytest.mark.mariadb)], indirect=True)
+@pytest.mark.parametrize("lab", [pytest.param("mysql-mariadb", marks=pytest.mark.mariadb)], indirect=True)
 def test_an_early_end_behind_a_load_balancer_stops_nobody_else(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """The connection that should stop the query leads to a server where its number is another session's."""
     if lab.server is None or lab.server.process is None:

@@ -128,7 +128,7 @@ def test_the_dba_sees_who_reads(server_lab: Lab) -> None:
             like = f"/* {LABEL} */%"
             seen = server_lab.execute("select info from information_schema.processlist where info like %s", [like])
         assert len(seen) == 1
-        if server_lab.kind == "mysql":
+        if server_lab.database == "mysql":
             attributes = "select 1 from performance_schema.session_connect_attrs where attr_value = %s"
             assert server_lab.execute(attributes, [LABEL])
 

@@ -118,7 +118,7 @@ def test_sql_server_says_that_a_session_is_encrypted(server_lab: Lab, monkeypatc
     assert server_lab.read(asked)["how"].to_pylist() == ["TRUE"]
 
 
-@pytest.mark.parametrize("server_lab", [pytest.param("mysql", marks=pytest.mark.mariadb)], indirect=True)
+@pytest.mark.parametrize("server_lab", [pytest.param("mysql-mariadb", marks=pytest.mark.mariadb)], indirect=True)
 def test_a_server_without_tls_never_gets_the_password(server_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """PyMySQL itself goes on in the clear. This password is wrong, which the server would tell if it had got it."""
     if server_lab.server is None or server_lab.server.process is None:
