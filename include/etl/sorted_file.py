@@ -9,6 +9,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from include.etl.casts import cast_rows
 from include.etl.duck import batches, text
 from include.etl.outputs.files import new_file
 from include.etl.outputs.parquet import ROW_GROUP_BYTES, ROW_GROUP_ROWS, rows_within, write_groups
@@ -39,7 +40,7 @@ def write(
     queries = (f"SELECT * FROM ({query}) WHERE {range_}{order}" for range_ in ranges or ["true"])
     at_once = rows_within(parts, READ_BYTES, READ_ROWS)
     readers = (connection.sql(one).to_arrow_reader(at_once) for one in queries)
-    tables = (pa.Table.from_batches([batch]).cast(schema) for reader in readers for batch in batches(reader))
+    tables = (cast_rows(pa.Table.from_batches([batch]), schema) for reader in readers for batch in batches(reader))
     with new_file(path) as file:
         write_groups(file, schema, _row_groups(tables, group_rows))
 

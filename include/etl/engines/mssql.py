@@ -31,9 +31,11 @@ from include.etl.engines.mssql_types import (
     as_text,
     check_names,
     check_row_version,
+    completed,
     described,
     expression,
     fetch_width,
+    untold,
 )
 from include.etl.engines.mssql_writers import MARK, row_versions, writers
 from include.etl.errors import ConfigurationError, TransientError
@@ -199,7 +201,9 @@ class MsSqlSession(Calls, Session):
                 return self._describe_without_rows(sql)
             raise error from None
         columns = [described(row, self.engine) for row in found if not row.get("is_hidden")]
-        return columns or self._describe_without_rows(sql)
+        if not columns:
+            return self._describe_without_rows(sql)
+        return completed(columns, self._describe_without_rows(sql)) if untold(columns) else columns
 
     def _describe_without_rows(self, sql: str) -> list[Column]:
         """What the client tells of a result without rows: not every server describes every query."""

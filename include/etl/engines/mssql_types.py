@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pac
 
+from include.etl import casts
 from include.etl.engines.base import Engine
 from include.etl.engines.batches import BYTES_PER_VALUE, LOB_BYTES, Row, to_array
 from include.etl.engines.mssql_sql import MAX_DIGITS, quoted
@@ -39,6 +40,8 @@ TYPES = {
 TEXT = {"char", "varchar", "nchar", "nvarchar", "text", "ntext", "xml", "json", "sysname", "uniqueidentifier"}
 TEXT |= {"datetimeoffset", "sql_variant", "hierarchyid"}
 COLLATED = {"char", "varchar", "nchar", "nvarchar", "sysname"}
+DECIMALS = {"decimal", "numeric"}
+DIGITS = re.compile(r"\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)")
 ROW_VERSIONS = {"timestamp", "rowversion"}
 LOBS = {"text", "ntext", "image", "xml", "json"}
 
@@ -86,7 +89,10 @@ HINT = "cast it in the query to nvarchar(max) or varbinary(max)"
 
 
 class Column(NamedTuple):
-    """A result column as `sp_describe_first_result_set` tells it; `width` is the most bytes, -1 without a maximum."""
+    """A result column as `sp_describe_first_result_set` tells it.
+
+    `width` is the most bytes, -1 without a maximum; a decimal whose digits are not told has a `precision` of 0.
+    """
 
     name: str
     kind: str
@@ -105,16 +111,41 @@ def described(row: Mapping[str, Any], engine: Engine) -> Column:
     declared = row.get("system_type_name") or row.get("user_type_name") or ""
     kind = re.split(r"[(\s]", str(declared).strip().lower())[0]
     width = -1 if row.get("max_length") is None else int(row["max_length"])
-    return Column(str(row["name"]), kind, width, int(row.get("precision") or 0), int(row.get("scale") or 0))
+    precision, scale = int(row.get("precision") or 0), int(row.get("scale") or 0)
+    if kind in DECIMALS and not _spelled(str(declared), precision, scale):
+        precision = scale = 0
+    return Column(str(row["name"]), kind, width, precision, scale)
+
+
+def _spelled(declared: str, precision: int, scale: int) -> bool:
+    """Whether the type's name has these digits: some servers give no name but `decimal`, and digits that are none."""
+    digits = DIGITS.search(declared)
+    return digits is not None and (int(digits[1]), int(digits[2] or 0)) == (precision, scale)
+
+
+def untold(columns: Sequence[Column]) -> bool:
+    """Whether some column is a decimal whose digits are not told."""
+    return any(_is_untold(column) for column in columns)
+
+
+def completed(columns: Sequence[Column], told: Sequence[Column]) -> list[Column]:
+    """The columns, with the digits that the client has told of those decimals that lack them."""
+    known = {column.name: column for column in told if column.kind in DECIMALS}
+    return [known.get(column.name, column) if _is_untold(column) else column for column in columns]
+
+
+def _is_untold(column: Column) -> bool:
+    return column.kind in DECIMALS and not column.precision
 
 
 def arrow_type(column: Column, engine: Engine) -> pa.DataType:
     """The exact Arrow type; a type that has neither that nor a text of its own is refused by name."""
-    if column.kind in ("decimal", "numeric"):
+    if column.kind in DECIMALS:
         if not 1 <= column.precision <= MAX_DIGITS:
             raise ConfigurationError(
-                f"{engine}: column {column.name!r} is a {column.kind} of {column.precision} digits as the server "
-                f"describes it; allowed: 1 to {MAX_DIGITS}; cast it in the query to decimal(digits, decimals)"
+                f"{engine}: column {column.name!r} is a {column.kind} of {column.precision or 'unknown'} digits as "
+                f"server and client describe it; allowed: 1 to {MAX_DIGITS}; cast it in the query to "
+                "decimal(digits, decimals)"
             )
         return pa.decimal128(column.precision, column.scale)
     if column.kind == "datetime2":
@@ -205,7 +236,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _same_kind(came: pa.DataType, wanted: pa.DataType) -> bool:
-    """Whether a cast keeps every value or fails: a number's or a time's width may differ."""
+    """Whether it is the described type but for its width, which `casts.py` gives it exactly or not at all."""
     if _is_text(came):
         return bool(_is_text(wanted) or pa.types.is_timestamp(wanted) or pa.types.is_time(wanted))
     if pa.types.is_binary(wanted):
@@ -218,10 +249,10 @@ def _cast(values: pa.Array, kind: pa.DataType) -> pa.Array:
     if pa.types.is_time(kind) and _is_text(values.type):
         moments = pac.binary_join_element_wise("1970-01-01T", values.cast(pa.string()), "").cast(NANOSECONDS)
         return moments.cast(pa.int64()).cast(pa.time64("ns")).cast(kind)
-    return values.cast(kind)
+    return casts.cast(values, kind)
 
 
 def _from_values(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_timestamp(kind) or pa.types.is_time(kind):
         return _cast(pa.array(values, pa.string()), kind)
-    return pa.array(values, kind)
+    return casts.decimals(values, kind) if pa.types.is_decimal(kind) else pa.array(values, kind)

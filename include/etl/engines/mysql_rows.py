@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from include.etl import casts
 from include.etl.engines.base import Engine
 from include.etl.engines.batches import to_array
 from include.etl.engines.mysql_errors import malformed
@@ -106,7 +107,7 @@ def _to_array(values: Values, column: Column, kind: pa.DataType) -> pa.Array:
     if pa.types.is_timestamp(kind):
         return _array(microseconds(values), values, kind)
     taken = _taken(values)
-    return taken if pa.types.is_binary(kind) else taken.cast(pa.string()).cast(kind)
+    return taken if pa.types.is_binary(kind) else casts.cast(taken.cast(pa.string()), kind)
 
 
 def _array(numbers: npt.NDArray[Any], values: Values, kind: pa.DataType) -> pa.Array:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import oracledb
 import pyarrow as pa
 
+from include.etl import casts
 from include.etl.engines.base import Engine
 from include.etl.engines.batches import BYTES_PER_VALUE, LOB_BYTES, is_wide, to_array
 from include.etl.engines.oracle_sql import quoted
@@ -132,7 +133,7 @@ def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
     values = column.combine_chunks()
     if pa.types.is_timestamp(kind) and pa.types.is_string(values.type):
         values = pa.array([text and text.strip() for text in values.to_pylist()], pa.string()).cast(NANOSECONDS)
-    return values.cast(kind)
+    return casts.cast(values, kind)
 
 
 def unreadable(error: Exception, plans: Sequence[Plan], engine: Engine) -> DataError:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.csv as pc
 from psycopg2.extensions import Column
 
+from include.etl import casts
 from include.etl.engines.base import Engine
 from include.etl.engines.batches import to_array, unfit
 from include.etl.errors import DataError
@@ -58,8 +59,8 @@ def _decimal(precision: int | None, scale: int | None) -> pa.DataType:
 
 def parse_csv(chunk: bytes, schema: pa.Schema, engine: Engine) -> pa.RecordBatch:
     """Whole rows of `copy ... (format csv)`, without a header, as one batch."""
-    # Arrow's CSV reader knows another notation of bytes than the server's.
-    printed = {field.name: pa.string() if pa.types.is_binary(field.type) else field.type for field in schema}
+    # Arrow's CSV reader knows another notation of bytes than the server's, and a decimal is wrapped around by it.
+    printed = {field.name: pa.string() if _as_text(field.type) else field.type for field in schema}
     reading = pc.ReadOptions(column_names=schema.names, block_size=len(chunk) + len(codecs.BOM_UTF8) + 1)
     converting = pc.ConvertOptions(
         column_types=printed,
@@ -80,11 +81,15 @@ def parse_csv(chunk: bytes, schema: pa.Schema, engine: Engine) -> pa.RecordBatch
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
+def _as_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_decimal(kind))
+
+
 def _from_text(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
     array = column.combine_chunks()
     if pa.types.is_binary(kind):
         return pa.array([_unhex(cell) for cell in array.to_pylist()], kind)
-    return array
+    return casts.cast(array, kind)
 
 
 def _unhex(cell: str | None) -> bytes | None:

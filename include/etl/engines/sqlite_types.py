@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pac
 
+from include.etl import casts
 from include.etl.engines.base import Engine
 from include.etl.engines.batches import Row, to_array
 from include.etl.errors import DataError
@@ -157,15 +158,7 @@ def _times(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 
 
 def _decimals(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    return pa.array([None if value is None else _scaled(exact(value), kind.scale) for value in values], kind)
-
-
-def _scaled(value: Decimal, scale: int) -> Decimal:
-    """The value, if it has no more decimal places; Arrow takes one of very many for zero (seen: 7.7E-65)."""
-    exponent = value.normalize(WIDE).as_tuple().exponent
-    if not isinstance(exponent, int) or exponent < -scale:
-        raise ValueError("more decimal places than declared, or not a number")
-    return value
+    return casts.decimals((None if value is None else exact(value) for value in values), kind)
 
 
 def exact(value: int | float | str) -> Decimal:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from include.etl.casts import cast_rows
 from include.etl.errors import DataError
 from include.etl.outputs.base import Output
 from include.etl.outputs.files import bounded, check_columns, new_file, reading
@@ -65,7 +66,7 @@ def _read(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     with reading(path):
         check_columns(path, pq.read_schema(path).names, schema)
         for batch in stream(path, rows_within([path], ROW_GROUP_BYTES, READ_ROWS)):
-            yield batch.cast(schema)  # Parquet has no seconds: they come back as milliseconds
+            yield cast_rows(batch, schema)  # Parquet has no seconds: they come back as milliseconds
 
 
 def stream(path: Path, rows: int) -> Iterator[pa.RecordBatch]:

@@ -12,6 +12,7 @@ from decimal import Decimal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from include.etl.casts import cast
 from include.etl.errors import DataError
 
 TEXT = pa.large_string()  # 64-bit offsets: a batch of long texts may pass 2 GiB
@@ -85,7 +86,7 @@ def from_text(text: pa.Array, type_: pa.DataType) -> pa.Array:
         return naive.cast(pa.int64()).cast(type_)  # by way of integers: a zone is a label, needing no zone database
     if pa.types.is_time(type_):
         return _parsed(pc.binary_join_element_wise(pa.scalar("1970-01-01T", TEXT), text, EMPTY), type_.unit).cast(type_)
-    return text.cast(pa.date32()).cast(type_) if pa.types.is_date64(type_) else text.cast(type_)
+    return text.cast(pa.date32()).cast(type_) if pa.types.is_date64(type_) else cast(text, type_)
 
 
 def joined(text: pa.Array) -> memoryview:

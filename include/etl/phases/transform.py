@@ -192,12 +192,11 @@ def _metadata(source: Source, plan: Plan, extracted_at: datetime) -> list[str]:
 
 def _not_convertible(connection: duckdb.DuckDBPyConnection, source: Source, rows: str) -> DataError:
     """Name the columns that do not fit their types, and how many rows; never the values."""
-    found = []
+    found, kinds = [], _kinds(connection, rows)
     for column in source.transform.types:
-        kind, value = declared_type(source, column), quote(column)
-        condition = f"{value} IS NOT NULL AND TRY_CAST({value} AS {kind}) IS NULL"
+        condition = f"{quote(column)} IS NOT NULL AND TRY({converted(source, column, kinds[column])}) IS NULL"
         if bad := count(connection, f"{rows} WHERE {condition}"):
-            found.append(f"column {column!r}: {bad} rows do not convert to {kind}")
+            found.append(f"column {column!r}: {bad} rows do not convert to {declared_type(source, column)} exactly")
     return DataError(f"source {source.source!r}: transform.types: {'; '.join(found) or 'a value does not convert'}")
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from include.etl.casts import cast_rows
 from include.etl.config import Source
 from include.etl.errors import ConfigurationError
 from include.etl.handover import DELETED_AT, Window
@@ -212,4 +213,4 @@ def _with(reader: pa.RecordBatchReader, schema: pa.Schema, column: str, value: d
     position, kind = schema.get_field_index(column), schema.field(column).type
     for batch in reader:
         whole = batch.add_column(position, schema.field(column), pa.repeat(pa.scalar(value, kind), batch.num_rows))
-        yield whole.select(schema.names).cast(schema)
+        yield cast_rows(whole.select(schema.names), schema)

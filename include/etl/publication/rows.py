@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from include.etl import cursor as cursors
+from include.etl.casts import cast_rows
 from include.etl.columns import converted
 from include.etl.config import Source
 from include.etl.duck import batches, count, parquet, quote
@@ -178,4 +179,4 @@ def moment(value: datetime) -> str:
 
 def _cast(reader: pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     for batch in batches(reader):
-        yield batch.cast(schema)
+        yield cast_rows(batch, schema)

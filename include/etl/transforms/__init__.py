@@ -67,14 +67,16 @@ def _apply_pandas(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from include.etl import casts
+
     reader = connection.sql(f"SELECT * FROM {rows}").to_arrow_reader(BATCH_ROWS)
     writer = None
     for table in _frames(name, reader, function):
         if writer is None:
             writer = pq.ParquetWriter(result, table.schema, compression="zstd")
         try:
-            writer.write_table(table.cast(writer.schema))
-        except (pa.ArrowException, ValueError, TypeError):
+            writer.write_table(casts.cast_rows(table, writer.schema))
+        except (pa.ArrowException, ValueError, TypeError, ArithmeticError):
             raise DataError(
                 f"transformation {name!r}: its batches differ: {', '.join(table.schema.names)}; the first one had "
                 f"{', '.join(writer.schema.names)}, with types that this one does not fit"

@@ -120,6 +120,28 @@ def test_a_query_that_is_not_described_is_told_by_odbc(monkeypatch: pytest.Monke
         session.schema(Query("select place from t"))
 
 
+@needs_mssql_python
+def test_digits_that_the_server_does_not_tell_are_the_client_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`qty * price`, described as a decimal without digits, was published as 0.694 for 7.50."""
+    product = pa.RecordBatch.from_pydict({"id": [1], "total": pa.array([Decimal("7.50")], pa.decimal128(21, 2))})
+    server = fake("mssql-python", monkeypatch, [ID, ("total", "numeric", 17, 38, 38)], [product, product.slice(1)])
+    server.told = [("id", 4, 10, 0), ("total", 2, 21, 2)]
+    with engine().session() as session:
+        schema, batches = session.stream(Query("select id, qty * price as total from t"))
+        assert schema == pa.schema([("id", pa.int32()), ("total", pa.decimal128(21, 2))])
+        batch = next(batches)
+    assert batch["total"].to_pylist() == [Decimal("7.50")]
+
+
+def test_digits_that_nobody_tells_are_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mssql_python", None)
+    server = fake("pymssql", monkeypatch, [ID, ("total", "decimal", 17, 38, 38)], [(1, Decimal("7.50"))])
+    server.told = [("id", pymssql.NUMBER.value, 0, 0), ("total", pymssql.DECIMAL.value, 0, 0)]
+    wanted = "'total' is a decimal of unknown digits as server and client describe it.*cast it in the query"
+    with engine().session() as session, pytest.raises(ConfigurationError, match=wanted):
+        session.schema(Query("select id, qty * price as total from t"))
+
+
 def test_pymssql_tells_of_text_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mssql_python", None)
     server = fake("pymssql", monkeypatch, [], [])

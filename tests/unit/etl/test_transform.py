@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,47 @@ def test_a_value_that_does_not_convert_is_not_shown_where_ranges_are_sorted(
     with pytest.raises(DataError, match="column 'note': 1 rows do not convert to INTEGER") as error:
         transformed(tmp_path, numbers, transform={"types": {"note": "INTEGER"}})
     assert "S1234567D" not in str(error.value)
+
+
+NUMBERS = [
+    (pa.array([Decimal("7.55")]), "DECIMAL(10,1)", None),
+    (pa.array([Decimal("7.50")]), "DECIMAL(10, 1)", Decimal("7.5")),
+    (pa.array([Decimal("7.5")]), "INTEGER", None),
+    (pa.array([Decimal("7.0")]), "BIGINT", 7),
+    (pa.array([Decimal("12345678901234567890.12")]), "DOUBLE", None),
+    (pa.array([7.5]), "INTEGER", None),
+    (pa.array([7.555]), "DECIMAL(10,2)", None),
+    (pa.array([0.1]), "DECIMAL(10,2)", Decimal("0.10")),
+    (pa.array([0.1]), "FLOAT", None),
+    (pa.array([2**53 + 1]), "DOUBLE", None),
+    (pa.array([2**31]), "INTEGER", None),
+    (pa.array([1]), "DECIMAL(5,4)", Decimal("1.0000")),
+    (pa.array([10]), "DECIMAL(5,4)", None),
+    (pa.array(["7.555"]), "DECIMAL(10,2)", None),
+    (pa.array(["7.550"]), "DECIMAL(10,2)", Decimal("7.55")),
+    (pa.array(["7.0001"]), "NUMERIC", None),
+    (pa.array(["7.5"]), "integer", None),
+    (pa.array(["7.0"]), "integer", 7),
+    (pa.array(["1.5e-3"]), "DECIMAL(10,2)", None),
+    (pa.array(["1.5e-1"]), "DECIMAL(10,2)", Decimal("0.15")),
+    (pa.array(["7.5"]), "DECIMAL(38,38)", None),
+    (pa.array(["9" * 39]), "DECIMAL(38,0)", None),
+    (pa.array([Decimal("7.5")]), "DECIMAL(38,38)", None),
+]
+
+
+@pytest.mark.parametrize(("values", "declared", "wanted"), NUMBERS, ids=lambda given: str(given)[:40])
+def test_a_number_is_converted_exactly_or_not_at_all(
+    tmp_path: Path, values: pa.Array, declared: str, wanted: Decimal | int | None
+) -> None:
+    """DuckDB rounds 7.555 to 7.56, and 7.5 to 8, without a word."""
+    table = pa.table({"id": [1, 2], "at": [day(1)] * 2, "fee": pa.concat_arrays([values, pa.nulls(1, values.type)])})
+    if wanted is None:
+        with pytest.raises(DataError, match=r"column 'fee': 1 rows do not convert to .* exactly"):
+            transformed(tmp_path, [table], transform={"types": {"fee": declared}})
+    else:
+        found = transformed(tmp_path, [table], transform={"types": {"fee": declared}})["fee"].to_pylist()
+        assert found == [wanted, None]
 
 
 @pytest.mark.usefixtures("_at_once")
