@@ -13,7 +13,8 @@ from tests.servers import DatabaseServer
 @pytest.mark.mysql
 def test_mysql_is_one_of_today(mysql_server: DatabaseServer) -> None:
     ((version,),) = mysql_server.execute("select version()")
-    assert int(version.split(".")[0]) >= 9 and "MariaDB" not in version
+    assert int(version.split(".")[0]) >= 9
+    assert "MariaDB" not in version
 
 
 @pytest.mark.postgres
