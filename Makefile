@@ -2,7 +2,7 @@
 BIN := .venv/bin
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-day ui clean test soak databases check format lock schema bench
+.PHONY: help setup demo demo-day ui clean test soak mutants databases check format lock schema bench
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -31,6 +31,9 @@ soak: setup databases ## Late commits, many and long (SEEDS=10 SECONDS=30), and 
 	@EVERY_STEP=1 HISTORY_SEEDS=$(or $(SEEDS),10) HISTORY_SECONDS=$(or $(SECONDS),30) $(BIN)/python -m pytest -s -q \
 		--timeout 1200 tests/integration/test_history.py tests/integration/test_numbers_history.py \
 		tests/integration/test_crash_anywhere.py tests/integration/test_power_cut_of_a_disk.py
+
+mutants: setup ## One-line faults that no test notices; hours (or: MODULES="phases/request cursor" NUMBER=50)
+	@nice -n 15 $(BIN)/python scripts/mutants.py $(MODULES) $(if $(NUMBER),--number $(NUMBER)) $(OPTIONS)
 
 databases: ## Install the database servers that the tests start, where they are missing and it is allowed
 	@scripts/install_databases.sh

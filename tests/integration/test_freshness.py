@@ -115,6 +115,20 @@ def test_a_window_that_a_writer_held_back_is_fresh(project: Project, posts: Post
     assert freshness.check_all(MONDAY + timedelta(hours=27)) == []
 
 
+@pytest.mark.parametrize(
+    ("zone", "moment"),
+    [("Asia/Singapore", 18 - 24), ("America/Los_Angeles", 10)],  # two in the morning there, of this date
+)
+def test_the_schedule_is_that_of_the_sources_zone(project: Project, posts: Posts, zone: str, moment: int) -> None:
+    project.configure(VISITS + ALERTS + f"timezone: {zone}\n")
+    midnight = MONDAY.replace(hour=0)
+    published(project, midnight + timedelta(hours=moment), midnight + timedelta(hours=moment + 1))
+    last = midnight + timedelta(hours=moment + 24 + 3)
+    assert freshness.check_all(last - timedelta(seconds=1)) == []
+    assert freshness.check_all(last) == ["visits"]
+    assert "nothing was published for the schedule of 2026-11-24 02:00" in said(posts)
+
+
 def test_a_new_source_has_a_whole_interval(project: Project, posts: Posts) -> None:
     assert freshness.check_all(MONDAY + timedelta(hours=5)) == []
     assert freshness.check_all(MONDAY + timedelta(hours=26)) == []

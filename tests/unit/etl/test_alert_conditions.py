@@ -1,10 +1,17 @@
 """What is told of a run, from its record."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from include.etl.alerts import deviation as deviations
 from include.etl.alerts.conditions import Ended, after_run
+from include.etl.alerts.deviation import deviation
 from include.etl.alerts.memory import Memory
+from include.etl.storage import Storage
+from tests.unit.etl.test_plan import source
 
 WRITER = "session 4711 has been in a transaction since Monday"
 
@@ -39,3 +46,115 @@ def test_a_writer_that_stops_the_run_is_a_failure_each_time() -> None:
         ((conditions, what),) = told(memory, failed=True, error="WriterTooOld")
         assert conditions == ("long_running_writer", "failure")
         assert what == "task plan failed with WriterTooOld; nothing was published"
+
+
+@pytest.mark.parametrize(
+    ("mode", "closes"), [("incremental", True), ("full", True), ("backfill", False), ("range", False)]
+)
+def test_only_a_run_that_reads_what_is_missing_ends_a_failure(mode: str, closes: bool) -> None:
+    """A backfill or range reads other rows than the night that failed; being late ends with it neither."""
+    memory, night = Memory(), datetime(2026, 11, 23, tzinfo=UTC)
+    memory.note("failure", night, "visits")
+    memory.note("late_data", night + timedelta(hours=1), "visits")
+    found = told(memory, phase="load", window={"mode": mode})
+    assert [conditions for conditions, _ in found] == [("recovered",)] * closes
+    assert (memory.since("failure", "visits") is None) is closes
+    assert (memory.since("late_data", "visits") is None) is closes
+
+
+def test_a_failure_of_one_dag_is_not_ended_by_the_other() -> None:
+    memory = Memory()
+    memory.note("failure", datetime(2026, 11, 23, tzinfo=UTC), "visits_full")
+    assert told(memory, window={"mode": "incremental"}) == []
+    assert memory.since("failure", "visits_full")
+
+
+MONDAY = datetime(2026, 11, 23, 18, tzinfo=UTC)
+WEEK, DAY = timedelta(days=7), timedelta(days=1)
+
+
+def lines(run_id: str, end: datetime, rows: list[int], **plan: Any) -> list[dict[str, Any]]:
+    """A published run of a day in the history; it reads one slice for each of these numbers of rows."""
+    window = {"mode": "incremental", "window_start": (end - DAY).isoformat(), "window_end": end.isoformat()} | plan
+    about = {"dag_id": "visits", "run_id": run_id, "outcome": "done", "mode": None}
+    begun = [(end + timedelta(minutes=number)).isoformat() for number in range(len(rows) + 2)]
+    reads = [
+        {"phase": "extract", "slice": number, "rows": count, "started_at": begun[number + 1]}
+        for number, count in enumerate(rows)
+    ]
+    plans = {"phase": "plan", "slice": None, "rows": 0, "started_at": begun[0]} | window
+    ends = {"phase": "load", "slice": None, "rows": sum(rows), "started_at": begun[-1]}
+    return [about | plans, *(about | read for read in reads), about | ends]
+
+
+def unusual(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, past: list[dict[str, Any]], end: datetime, rows: int, **of: Any
+) -> list[int] | None:
+    """The numbers that the run was found to differ from; None where it was not."""
+    monkeypatch.setattr(deviations.history, "read", lambda *_: past)
+    window = {"mode": "incremental", "start": (end - DAY).isoformat(), "end": end.isoformat()}
+    plan = {"phase": "plan", "rows": 0, "window": window, "started_at": end.isoformat()}
+    summary = {
+        "dag_id": "visits",
+        "run_id": "now",
+        "status": "published",
+        "phases": [plan, {"phase": "extract", "rows": rows, "started_at": end.isoformat()}],
+    }
+    found = deviation(source(**of), Storage(tmp_path), summary)
+    if found is None:
+        return None
+    (detail,) = found.details
+    return [int(count) for count in detail.split(": ")[1].split(", ")]
+
+
+def weeks(rows: list[int], end: datetime = MONDAY, step: timedelta = -WEEK) -> list[dict[str, Any]]:
+    counted = enumerate(rows, 1)
+    return [line for number, count in counted for line in lines(f"{step}{number}", end + number * step, [count])]
+
+
+def test_a_run_that_is_cleared_is_judged_by_those_before_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    earlier, later = weeks([100] * 4), weeks([900] * 4, step=WEEK)
+    assert unusual(monkeypatch, tmp_path, earlier + later, MONDAY, 100) is None
+    assert unusual(monkeypatch, tmp_path, earlier + later, MONDAY, 900) == [100] * 4
+    assert unusual(monkeypatch, tmp_path, later, MONDAY, 100) is None, "nothing is known of the time before"
+
+
+def test_the_last_ones_of_many_are_compared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert unusual(monkeypatch, tmp_path, weeks([104, 103, 102, 101, 5, 6, 7]), MONDAY, 9) == [101, 102, 103, 104]
+
+
+@pytest.mark.parametrize(
+    ("zone", "now", "before", "alike"),
+    [
+        ("Asia/Singapore", "2026-11-23T18:00Z", "2026-11-16T18:00Z", True),
+        ("Asia/Singapore", "2026-11-23T15:00Z", "2026-11-16T17:00Z", False),  # Monday here, Tuesday there
+        ("Asia/Singapore", "2026-11-24T15:00Z", "2026-11-16T17:00Z", True),  # Tuesday here and there
+        ("America/Los_Angeles", "2026-11-24T07:00Z", "2026-11-17T09:00Z", False),
+        ("America/Los_Angeles", "2026-11-24T07:00Z", "2026-11-16T09:00Z", True),
+    ],
+)
+def test_weekdays_are_those_of_the_sources_zone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, zone: str, now: str, before: str, alike: bool
+) -> None:
+    past = weeks([100] * 4, datetime.fromisoformat(before) + WEEK)
+    found = unusual(monkeypatch, tmp_path, past, datetime.fromisoformat(now), 900, timezone=zone)
+    assert found == ([100] * 4 if alike else None)
+
+
+def test_rows_of_all_slices_and_of_both_kinds_of_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is compared is what runs of the same DAG, mode and length have read in all their slices."""
+    past = [line for n in range(1, 5) for line in lines(f"run {n}", MONDAY - n * WEEK, [50, 30, 20])]
+    others = [
+        line
+        for number in range(1, 5)
+        for changed in (
+            {"mode": "full", "window_start": None},
+            {"window_start": (MONDAY - number * WEEK - 2 * DAY).isoformat()},
+        )
+        for line in lines(f"{changed} {number}", MONDAY - number * WEEK + timedelta(minutes=1), [7], **changed)
+    ]
+    failed = [line | {"outcome": "failed"} for line in weeks([7] * 4, MONDAY + timedelta(minutes=2))]
+    foreign = [line | {"dag_id": "visits_full"} for line in weeks([7] * 4, MONDAY + timedelta(minutes=3))]
+    known = past + others + failed + foreign
+    assert unusual(monkeypatch, tmp_path, known, MONDAY, 100) is None
+    assert unusual(monkeypatch, tmp_path, known, MONDAY, 7) == [100] * 4

@@ -109,20 +109,44 @@ def test_manual_run_ends_with_the_last_whole_second(tmp_path: Path) -> None:
         assert window(tmp_path, manual(now=now), asked).end == NOW
 
 
+def test_a_run_by_hand_stands_for_no_interval(tmp_path: Path) -> None:
+    """Airflow may give it one: it reads from the checkpoint up to now all the same."""
+    found = window(tmp_path, manual(interval=INTERVAL), at=NOW - timedelta(hours=2))
+    assert (found.start, found.end) == (NOW - timedelta(hours=2), NOW)
+    assert window(tmp_path, manual(interval=INTERVAL), Parameters(mode="full")).end == NOW
+
+
 def test_full_reads_everything(tmp_path: Path) -> None:
     assert window(tmp_path, manual(), Parameters(mode="full"), at=NOW - DAY) == Window(mode="full", end=NOW)
     assert window(tmp_path, scheduled(default_mode="full")) == Window(mode="full", end=INTERVAL[1])
 
 
-def test_last_n_days_are_whole_days_of_the_sources_zone_and_today(tmp_path: Path) -> None:
-    found = window(tmp_path, manual(), Parameters(last_n_days=2), at=NOW)
-    assert (found.mode, found.start, found.end) == ("range", datetime(2024, 3, 7, 16, tzinfo=UTC), NOW)
+@pytest.mark.parametrize(
+    ("zone", "now", "midnight"),
+    [
+        ("Asia/Singapore", "2024-03-10T04:30Z", "2024-03-07T16:00Z"),  # the same date here and in UTC
+        ("Asia/Singapore", "2024-03-10T15:59Z", "2024-03-07T16:00Z"),
+        ("Asia/Singapore", "2024-03-10T16:00Z", "2024-03-08T16:00Z"),  # already the next one
+        ("Asia/Singapore", "2024-03-10T23:30Z", "2024-03-08T16:00Z"),
+        ("America/Los_Angeles", "2024-03-10T06:30Z", "2024-03-07T08:00Z"),  # still the one before
+        ("America/Los_Angeles", "2024-03-12T06:30Z", "2024-03-09T08:00Z"),  # clocks were set forward in between
+    ],
+)
+def test_last_n_days_are_whole_days_of_the_sources_zone_and_today(
+    tmp_path: Path, zone: str, now: str, midnight: str
+) -> None:
+    moment = datetime.fromisoformat(now)
+    found = window(tmp_path, manual(now=moment), Parameters(last_n_days=2), at=moment, of=source(timezone=zone))
+    assert (found.mode, found.start, found.end) == ("range", datetime.fromisoformat(midnight), moment)
 
 
 def test_range_takes_naive_times_in_the_sources_zone(tmp_path: Path) -> None:
     asked = Parameters(mode="range", start="2024-03-01", end="2024-03-02T12:00:00Z")
     found = window(tmp_path, manual(), asked)
     assert (found.start, found.end) == (datetime(2024, 2, 29, 16, tzinfo=UTC), datetime(2024, 3, 2, 12, tzinfo=UTC))
+    assert found.read_from == found.start, "a lookback is for what follows a checkpoint"
+    century = window(tmp_path, manual(), Parameters(last_n_days=36_500))
+    assert century.start == datetime(1924, 4, 3, 17, tzinfo=UTC)  # the zone was seven hours ahead then
 
 
 @pytest.mark.parametrize(
@@ -137,7 +161,10 @@ def test_range_takes_naive_times_in_the_sources_zone(tmp_path: Path) -> None:
         (Parameters(start="2024-02-30"), "start: '2024-02-30'; allowed: an ISO date"),
         (Parameters(start="2024-03-02", end="2024-03-01"), "allowed: a moment before the end"),
         (Parameters(start="2024-03-01", end="2999-01-01"), "end: '2999-01-01'; allowed: a moment that has passed"),
+        (Parameters(start="2024-03-01", end="2024-03-01"), "start: '2024-03-01'; allowed: a moment before the end"),
+        (Parameters(start="2024-03-01", end="soon"), "parameter end: 'soon'; allowed: an ISO date"),
         (Parameters(last_n_days=0), "last_n_days: 0; allowed: a whole number from 1"),
+        (Parameters(last_n_days=36_501), "last_n_days: 36501; allowed: a whole number from 1 to 36500"),
         (Parameters(last_n_days=3, start="2024-03-01"), "last_n_days: 3; allowed: alone"),
     ],
 )
@@ -150,7 +177,7 @@ def test_senseless_parameters_are_refused(tmp_path: Path, asked: Parameters, mes
 
 def test_source_without_cursor_allows_full_only(tmp_path: Path) -> None:
     codes = source(cursor=None, schedule={"full": "0 0 1 * *"})
-    with pytest.raises(ConfigurationError, match="allowed: full"):
+    with pytest.raises(ConfigurationError, match=r"allowed: full \(the source has no cursor\)$"):
         window(tmp_path, manual(default_mode="full"), Parameters(last_n_days=7), of=codes)
 
 
