@@ -345,3 +345,24 @@ def test_a_folder_of_partitions_is_read_as_a_reader_does(connection: duckdb.Duck
     ]
     assert one(connection, f"SELECT count(*) FROM {files} WHERE day = DATE '2024-03-02'") == 2
     assert one(connection, f"SELECT count(*) FROM {files} WHERE day IS NULL") == 1
+
+
+def test_patterns_are_looked_for_anywhere(connection: duckdb.DuckDBPyConnection) -> None:
+    """Great Expectations asks by `~`, quarantine by regexp_matches: 2.0 has made them agree."""
+    for text, pattern, wanted in [
+        ("abc", "b", True),
+        ("abc", "^b", False),
+        ("abc", "^abc$", True),
+        ("a\nb", "^b", False),
+    ]:
+        found = connection.execute("SELECT ? ~ ?, regexp_matches(?, ?)", [text, pattern] * 2).fetchone()
+        assert found == (wanted, wanted)
+    assert connection.execute("SELECT NULL ~ 'a', regexp_matches(NULL, 'a')").fetchone() == (None, None)
+
+
+def test_a_statement_is_done_when_execute_returns(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    """Results of SELECT are read as they come since 2.0; what writes must not wait for a reader."""
+    connection.execute("CREATE TEMP TABLE rows AS SELECT i FROM range(300000) r(i)")
+    connection.execute("INSERT INTO rows SELECT i FROM rows WHERE i < 10")
+    connection.execute(f"COPY rows TO '{tmp_path / 'rows.parquet'}' (FORMAT parquet)")
+    assert pq.read_metadata(tmp_path / "rows.parquet").num_rows == 300_010
