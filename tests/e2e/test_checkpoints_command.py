@@ -25,8 +25,13 @@ def command(stage: Stage, *arguments: str, answer: str = "", **environment: str)
         os.write(keyboard, f"{answer}\n".encode())
     done = subprocess.run(
         [sys.executable, "scripts/checkpoints.py", *arguments],
-        cwd=ROOT, env=stage.airflow.environment | environment, stdin=terminal, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        env=stage.airflow.environment | environment,
+        stdin=terminal,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if answer:
         os.close(keyboard)
         os.close(terminal)
