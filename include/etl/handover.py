@@ -196,6 +196,8 @@ class Transformed(Handover):
     removed: dict[str, int]
     caveats: list[str] = Field(default_factory=list)
     """What operators are to know of the rows that were left out."""
+    unverified: list[str] = Field(default_factory=list)
+    """Those of the caveats with which it is not proven that no row is lost."""
 
 
 class Loaded(Handover):

@@ -15,6 +15,7 @@ import duckdb
 
 from include.etl import duck
 from include.etl.duck import parquet, quote, text
+from include.etl.duplicates import NUMBER
 from include.etl.errors import ConfigurationError, DataError, ValidationFailed
 from include.etl.handover import Handover, Moment, Window
 from include.etl.records.run import Run
@@ -34,9 +35,6 @@ from include.etl.storage import Storage, publish, read_json, remove_folder, seal
 from include.etl.validation import Failure, Reference, Verdict
 from include.etl.validation.failing_rows import condition, is_about_rows, prepare
 from include.etl.validation.suites import BATCH, read_suite
-
-NUMBER = "((file_index::BIGINT << 40) + file_row_number)"
-"""A row's place in the raw parts, by which transform leaves it out."""
 
 
 class Quarantine(Handover):
@@ -94,23 +92,32 @@ def set_aside(
     return made
 
 
-def without(run: Run, connection: duckdb.DuckDBPyConnection, raw: list[Path], kept: Path) -> tuple[list[Path], int]:
-    """The raw parts, or a copy less the rows that validate has set aside; and how many those are."""
+def without(run: Run, connection: duckdb.DuckDBPyConnection, raw: list[Path], folder: Path) -> tuple[list[Path], int]:
+    """The raw parts, each less the rows that validate has set aside of it; and how many those are.
+
+    A part that loses rows is copied into the folder.
+    """
     rows = of_this_try(folder_of(run.storage, run.source.source, run.key))
     if not rows.exists():
         return raw, 0
-    numbered = parquet(raw, numbered=True)
-    connection.execute(
-        f"COPY (SELECT * EXCLUDE (file_row_number) FROM {numbered} WHERE {NUMBER} NOT IN (SELECT {ROW} FROM "
-        f"{parquet([rows])}) ORDER BY {NUMBER}) TO {text(str(kept))} (FORMAT parquet, COMPRESSION zstd)"
-    )
-    left, aside = duck.count(connection, parquet([kept])), duck.count(connection, parquet([rows]))
-    if left + aside != duck.count(connection, parquet(raw)):
+    aside = parquet([rows])
+    touched = {number for (number,) in connection.sql(f"SELECT DISTINCT {ROW} >> 40 FROM {aside}").fetchall()}
+    kept = list(raw)
+    for number in sorted(touched & set(range(len(raw)))):
+        kept[number] = folder / f".kept-{number}.parquet"
+        numbered, first = parquet([raw[number]], numbered=True), number << 40
+        connection.execute(
+            f"COPY (SELECT * EXCLUDE (file_row_number) FROM {numbered} WHERE {first} + file_row_number NOT IN "
+            f"(SELECT {ROW} FROM {aside}) ORDER BY file_row_number) "
+            f"TO {text(str(kept[number]))} (FORMAT parquet, COMPRESSION zstd)"
+        )
+    left = duck.count(connection, parquet(kept)), duck.count(connection, aside)
+    if sum(left) != duck.count(connection, parquet(raw)):
         raise DataError(
             f"source {run.source.source!r}: the rows that validate has set aside are not among those that were read; "
             "nothing was published. Clear the run from its validation on"
         )
-    return [kept], aside
+    return kept, left[1]
 
 
 def standing(storage: Storage, source: str) -> list[Quarantine]:

@@ -34,8 +34,11 @@ def prove(
     interim: Path,
     staging: Path,
     changes: Sequence[Change],
+    unverified: Sequence[str] = (),
 ) -> Completeness:
     """Read back what is about to be published from `staging`, and judge the whole chain.
+
+    `unverified` is what transform could not prove.
 
     Raises:
         StorageError: a link is broken; the message says which, and both numbers.
@@ -59,7 +62,7 @@ def prove(
         for change in changes:
             if change.new:
                 _of_file(connection, staging / "rewritten", change.manifest, change.new, {})
-    caveats = [caveat for part in extracted for caveat in part.caveats]
+    caveats = [*(caveat for part in extracted for caveat in part.caveats), *unverified]
     return _judged(slices, caveats, checks)
 
 

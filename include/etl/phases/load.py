@@ -98,7 +98,7 @@ def _prepare(
     written = _describe(run, plan, extracted, validated, transformed, prepared, again)
     source_schema = schemas.encoded(pq.read_schema(raw[0]))
     written = written.model_copy(update={"source_schema": source_schema, "schema_changes": drift})
-    proof = completeness.prove(run, extracted, written, prepared.interim, staging, changes)
+    proof = completeness.prove(run, extracted, written, prepared.interim, staging, changes, transformed.unverified)
     written = written.model_copy(update={"completeness": proof})
     manifests = {manifest.path_of(plan.window): written.model_dump(mode="json"), **_others(changes)}
     renames = {f"new/{file.path}": file.path for file in new}

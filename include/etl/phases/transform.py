@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
@@ -10,19 +11,23 @@ from pathlib import Path
 import duckdb
 import pyarrow.parquet as pq
 
-from include.etl import duck, quarantine, ranges, sorted_file
+from include.etl import duck, duplicates, quarantine, ranges, sorted_file
 from include.etl.columns import converted, declared_type, no_such_type
 from include.etl.completeness import extraction as completeness
 from include.etl.completeness.transformation import check_kept
 from include.etl.config import Source
-from include.etl.duck import collect_repeated, count, key_passes, parquet, quote, text
+from include.etl.duck import count, key_passes, parquet, quote, text
+from include.etl.duplicates import NUMBER, REPEATED, Judged
 from include.etl.errors import DataError, SchemaChanged
 from include.etl.handover import DELETED_AT, METADATA, Extracted, Plan, Position, Transformed, written
+from include.etl.horizon import DEGRADED
 from include.etl.names import published_name, published_names
-from include.etl.records.run import Run, measured
+from include.etl.records.run import Counter, Run, measured
 from include.etl.slices import extracted_by
 from include.etl.storage import publish, seal
 from include.etl.transforms import apply_step
+
+log = logging.getLogger("etl.transform")
 
 
 def transform(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Transformed:
@@ -36,9 +41,13 @@ def transform(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Transform
             _check_types(connection, run.source)
             completeness.check_unchanged(run, connection, extracted)
             _check_parts(run.source, raw)
-            raw, quarantined = quarantine.without(run, connection, raw, folder / ".kept.parquet")
+            kept, quarantined = quarantine.without(run, connection, raw, folder)
+            slices = _as_read(extracted, kept)
+            raw = [part for slice_ in slices for part in slice_]
             rows = _without_duplicates(connection, run.source, raw)
             unique, surplus = count(connection, rows), _surplus(connection, run.source)
+            snapshots = all(slice_.consistency == "snapshot" for slice_ in extracted)
+            judged = duplicates.judge(connection, run.source, _keys(run.source), slices, snapshots=snapshots)
             for number, step in enumerate(run.source.transform.steps):
                 rows = apply_step(connection, step, rows, folder / f".step-{number}.parquet")
             first_read = min(slice_.extracted_at for slice_ in extracted)
@@ -48,10 +57,32 @@ def transform(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Transform
             if not _keys_as_read(connection, run.source, raw):
                 _check_keys(connection, run.source, path)
         counter.rows, counter.bytes = read, path.stat().st_size
-        removed = {"quarantined": quarantined, "older version or duplicate": read - quarantined - unique}
+        removed = {"quarantined": quarantined, "identical copy": judged.copies}
+        removed |= {"older version": read - quarantined - unique - judged.copies}
         removed |= {"own transformation": unique - published}
         counter.facts["removed"] = {why: count for why, count in removed.items() if count}
-        return Transformed(parts=[run.storage.relative(path)], rows=published, removed=counter.facts["removed"])
+        _tell(run.source, judged, counter)
+        return Transformed(
+            parts=[run.storage.relative(path)],
+            rows=published,
+            removed=counter.facts["removed"],
+            caveats=list(judged.caveats),
+            unverified=list(judged.unverified),
+        )
+
+
+def _as_read(extracted: Sequence[Extracted], parts: Sequence[Path]) -> list[list[Path]]:
+    """The parts of each slice, the slice that was read last at the end: its rows are the newest."""
+    left = iter(parts)
+    slices = [(slice_.extracted_at, [next(left) for _ in slice_.parts]) for slice_ in extracted]
+    return [own for _, own in sorted(slices, key=lambda one: one[0])]
+
+
+def _tell(source: Source, judged: Judged, counter: Counter) -> None:
+    for caveat in judged.caveats:
+        log.warning("%s: %s", source.source, caveat)
+    if judged.degraded:
+        counter.facts["conditions"] = {DEGRADED: "; ".join(judged.degraded)}
 
 
 def _check_types(connection: duckdb.DuckDBPyConnection, source: Source) -> None:
@@ -111,31 +142,33 @@ def _without_duplicates(connection: duckdb.DuckDBPyConnection, source: Source, p
     Most keys come once, so only those that come again are compared; of versions, one without cursor value is the
     oldest. A row whose key is NULL is no version of another one.
     """
-    if not source.primary_key:
+    keys = _keys(source)
+    if not keys or not duplicates.collect(connection, keys, parts):
         return parquet(parts)
-    keys = ", ".join(quote(column) for column in source.primary_key)
-    collect_repeated(connection, parquet(parts), list(map(quote, source.primary_key)))
-    if not count(connection, "_repeated"):
-        return parquet(parts)
-    number = "((file_index::BIGINT << 40) + file_row_number)"
-    cursor = source.cursor and quote(source.cursor.column)
-    version = f"({cursor} IS NOT NULL, {cursor}, {number})" if cursor else number
-    numbered = parquet(parts, numbered=True)
+    names, cursor = duplicates.names(keys), source.cursor and quote(source.cursor.column)
+    version = f"({cursor} IS NOT NULL, {cursor}, {NUMBER})" if cursor else NUMBER
+    numbered, key = f"{parquet(parts, numbered=True)} AS rows", ", ".join(names)
     connection.execute(
-        f"CREATE TEMP TABLE latest AS SELECT {keys}, max_by({number}, {version}) AS _number "
-        f"FROM {numbered} SEMI JOIN _repeated USING ({keys}) GROUP BY {keys}"
+        f"CREATE TEMP TABLE latest AS SELECT {key}, max_by(_number, _version) AS _number FROM "
+        f"(SELECT {duplicates.named(keys)}, {NUMBER} AS _number, {version} AS _version FROM {numbered} "
+        f"{duplicates.repeated_only(keys)}) GROUP BY {key}"
     )
-    same = " AND ".join(f"latest.{quote(column)} = rows.{quote(column)}" for column in source.primary_key)
-    older = f"SELECT 1 FROM latest WHERE {same} AND latest._number <> {number}"
-    return f"(SELECT * EXCLUDE (file_row_number) FROM {numbered} AS rows WHERE NOT EXISTS ({older}))"
+    same = " AND ".join(f"latest.{name} = {value}" for name, value in zip(names, keys, strict=True))
+    older = f"SELECT 1 FROM latest WHERE {same} AND latest._number <> {NUMBER}"
+    return f"(SELECT * EXCLUDE (file_row_number) FROM {numbered} WHERE NOT EXISTS ({older}))"
+
+
+def _keys(source: Source) -> list[str]:
+    """The key's columns as they are compared."""
+    return [f"rows.{quote(column)}" for column in source.primary_key]
 
 
 def _surplus(connection: duckdb.DuckDBPyConnection, source: Source) -> int:
     """Rows that are older versions, from the number of rows of each key; a key with a NULL in it is none."""
     if not source.primary_key:
         return 0
-    known = " AND ".join(f"{quote(column)} IS NOT NULL" for column in source.primary_key)
-    (found,) = connection.sql(f"SELECT coalesce(sum(_copies - 1), 0) FROM _repeated WHERE {known}").fetchall()
+    known = " AND ".join(f"{name} IS NOT NULL" for name in duplicates.names(source.primary_key))
+    (found,) = connection.sql(f"SELECT coalesce(sum(_copies - 1), 0) FROM {REPEATED} WHERE {known}").fetchall()
     return int(found[0])
 
 
