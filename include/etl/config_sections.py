@@ -65,6 +65,8 @@ class Extract(Model):
     """Give up connecting after this long."""
     require_tls: bool = False
     """Refuse a connection to the database that is not encrypted."""
+    row_security: Literal["refuse", "apply"] = "refuse"
+    """Where a policy of PostgreSQL hides rows from the account: refuse to read, or read what it is shown (apply)."""
 
 
 class Split(Model):

@@ -86,6 +86,12 @@ class Bound(Handover):
     """Why transactions in flight cannot be seen."""
     relations: list[str] = Field(default_factory=list)
     """What the source's names stand for, and the tables below, by the catalogue: `schema.name`."""
+    partitions: list[str] = Field(default_factory=list)
+    """Tables that lie below one of them as a part of its rows."""
+    attached: list[str] = Field(default_factory=list)
+    """Those of them that were tables of their own before."""
+    cured: list[str] = Field(default_factory=list)
+    """Those of the caveats that the source's YAML has a cure for, so that nobody is alerted."""
     caveats: list[str] = Field(default_factory=list)
     """Why rows may appear before the end later, which neither transactions nor a lag show; a DBA understands them."""
     degraded: bool = False

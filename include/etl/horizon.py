@@ -13,7 +13,7 @@ from typing import Literal
 
 from include.etl.config import Source
 from include.etl.config_sections import Cursor
-from include.etl.engines.base import Writer, Writers
+from include.etl.engines.base import Origins, Writer, Writers
 from include.etl.errors import WriterTooOld
 from include.etl.handover import Bound
 
@@ -42,8 +42,7 @@ def horizon(cursor: Cursor, asked: datetime, writers: Writers) -> Bound:
         safe=min(asked, held.replace(microsecond=0)),
         lag_s=wait.total_seconds(),
         unseen=writers.unseen,
-        relations=list(writers.origins.relations),
-        caveats=list(writers.origins.caveats),
+        **of_origins(writers.origins),
         degraded=degraded(cursor, writers),
         writer=named.session if named else None,
         writer_since=named.since if named else None,
@@ -51,9 +50,27 @@ def horizon(cursor: Cursor, asked: datetime, writers: Writers) -> Bound:
     )
 
 
+def of_origins(origins: Origins) -> dict[str, list[str]]:
+    """What a bound records of where the rows come from."""
+    return {
+        "relations": list(origins.relations),
+        "partitions": list(origins.partitions),
+        "attached": list(origins.attached),
+        "caveats": [*origins.caveats, *origins.cured],
+        "cured": list(origins.cured),
+    }
+
+
+def with_cures(source: Source, origins: Origins) -> Origins:
+    """Rows that appear long after their stamp are read by who looks back for them, or reads everything now and then."""
+    if not (source.schedule.full or (source.cursor and source.cursor.lookback)):
+        return origins
+    return origins._replace(caveats=(), cured=[*origins.caveats, *origins.cured])
+
+
 def grade(writers: Writers) -> Literal["writers seen", "lag", "not proven"]:
     """How sure an end is that rests on these writers."""
-    if writers.origins.caveats:
+    if writers.origins.caveats or writers.origins.cured:
         return "not proven"
     return "lag" if writers.unseen else "writers seen"
 
@@ -79,7 +96,7 @@ def conditions(source: Source, bound: Bound) -> dict[str, str]:
     """What operators are to learn of, though the run goes on."""
     found = {}
     if bound.degraded:
-        found[DEGRADED] = "; ".join([*_unseen(bound), *bound.caveats])
+        found[DEGRADED] = "; ".join([*_unseen(bound), *(one for one in bound.caveats if one not in bound.cured)])
     if bound.writer_too_old and source.cursor:
         found["long-running writer"] = (
             f"{bound.writer} has been in a transaction since {bound.writer_since}, longer than cursor.longest_writer "

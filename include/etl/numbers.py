@@ -21,7 +21,7 @@ from include.etl.engines import open_source
 from include.etl.engines.base import Writer, Writers
 from include.etl.errors import ConfigurationError
 from include.etl.handover import Bound, Handover, Mode, Moment, Window, written
-from include.etl.horizon import MARGIN, began, degraded, grade, lag
+from include.etl.horizon import MARGIN, began, degraded, grade, lag, of_origins
 from include.etl.phases.request import refused
 from include.etl.query import build, quote
 from include.etl.records import checkpoint
@@ -84,8 +84,7 @@ def _bound(cursor: Cursor, newest: Observation | None, known: Sequence[Observati
         observed_at=newest and newest.at,
         lag_s=lag(cursor, writers).total_seconds(),
         unseen=writers.unseen,
-        relations=list(writers.origins.relations),
-        caveats=list(writers.origins.caveats),
+        **of_origins(writers.origins),
         degraded=degraded(cursor, writers),
         writer=oldest and oldest.session,
         writer_since=oldest and oldest.since,

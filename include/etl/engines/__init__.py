@@ -50,5 +50,6 @@ def open_source(source: Source, label: str) -> Engine:
         statement_timeout_s=source.extract.statement_timeout.total_seconds(),
         connect_timeout_s=source.extract.connect_timeout.total_seconds(),
         require_tls=source.extract.require_tls,
+        row_security=source.extract.row_security,
     )
     return open_engine(source.conn_id, limits, label)

@@ -41,6 +41,8 @@ class Limits:
     connect_timeout_s: float = 10.0
     require_tls: bool = False
     """Refuse a connection that is not encrypted."""
+    row_security: Literal["refuse", "apply"] = "refuse"
+    """What to do where a policy of the database would hide rows from the account."""
 
 
 class Stream(NamedTuple):
@@ -87,11 +89,21 @@ class Origins(NamedTuple):
     """Where a query's rows come from, as the catalogue tells it: through views and partitions down to the tables."""
 
     relations: Sequence[str] = ()
-    """What the names of the query stand for in this very session, as `schema.name`, and what lies below them."""
+    """What the names of the query stand for in this very session, as `schema.name`, and what lies below views."""
+    partitions: Sequence[str] = ()
+    """Tables that lie below a relation as a part of its rows: they come and go with time."""
+    attached: Sequence[str] = ()
+    """Those of them that were tables of their own before: their rows came with them, whatever their stamps."""
     elsewhere: str = ""
     """Why writers of some relation cannot be among this server's transactions: a foreign table, a linked server."""
     caveats: Sequence[str] = ()
     """Why a row may appear long after it was stamped, which no lag cures: a materialised view, a join."""
+    cured: Sequence[str] = ()
+    """The same, where the source's YAML has the cure: it looks back, or reads everything now and then."""
+    unchecked: Sequence[str] = ()
+    """Why a session cannot make sure that it reads all rows: a table that another server keeps."""
+    hidden: Sequence[str] = ()
+    """Which rows the account is not shown, as the source's YAML wants it."""
 
 
 class Writers(NamedTuple):

@@ -7,29 +7,37 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any
 
 import psycopg2
 import pyarrow as pa
 from psycopg2.extensions import ISOLATION_LEVEL_REPEATABLE_READ, QuotedString, adapt, connection, cursor
 
-from include.etl.engines.base import Engine, Query, Session, Statistics, Stream, Value, Writers
+from include.etl.engines import postgres_settings as pinned
+from include.etl.engines.base import Engine, Origins, Query, Session, Statistics, Stream, Value, Writers
 from include.etl.engines.batches import OneStream, make_schema, sliced
 from include.etl.engines.binding import bind
 from include.etl.engines.deadline import Overdue, cut_after, cut_line, within
 from include.etl.engines.postgres_catalog import statistics
 from include.etl.engines.postgres_connection import connection_arguments
 from include.etl.engines.postgres_errors import connecting, querying
+from include.etl.engines.postgres_origins import origins
+from include.etl.engines.postgres_relations import FULL, LOCK, changed, named
 from include.etl.engines.postgres_types import arrow_type, parse_csv
 from include.etl.engines.postgres_writers import writers
 from include.etl.engines.row_pipe import RowPipe
 from include.etl.errors import ConfigurationError, DataError, ExtractionError, TransientError
 
 CHUNK_BYTES = 4 << 20
+TRIES = 3
+"""Transactions that a session begins at most where tables are replaced while they are opened."""
 GRACE_S = 5.0
 """How long after its own timeout the server may stay silent before the client gives up."""
 BEGUN = "to_char(backend_start at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')"
 OWN_SESSION = "from pg_stat_activity where pid = pg_backend_pid()"
+READ_BACK = f"""select pg_backend_pid(), (select {BEGUN} {OWN_SESSION}),
+(select json_object_agg(name, setting) from pg_settings where name = any(%s))"""
 CANCEL = f"select pg_cancel_backend(pid) from pg_stat_activity where pid = {{pid}} and {BEGUN} = '{{begun}}'"
 
 
@@ -74,52 +82,94 @@ class PostgresSession(Session):
         self.engine = engine
         self.connection = connection
         self._stream = OneStream()
+        self._read = False
 
     def begin(self) -> None:
-        """Start the transaction, take its snapshot, and set what holds until its end.
-
-        A lock that is not had within half of the statement timeout is a transient error of its own.
-        """
-        timeout_ms = max(2, int(self.engine.limits.statement_timeout_s * 1000))
-        settings = {
-            "statement_timeout": f"{timeout_ms}",
-            "lock_timeout": f"{timeout_ms // 2}",
-            "idle_in_transaction_session_timeout": f"{timeout_ms}",
-            "timezone": "UTC",
-            "datestyle": "ISO, YMD",
-            "intervalstyle": "iso_8601",
-            "bytea_output": "hex",
-            "extra_float_digits": "3",
-        }
+        """Start the transaction and set what holds until its end. Its snapshot comes with the first query."""
+        self._ready, self._names, self._locked = False, set[str](), set[str]()
         self.connection.set_session(isolation_level=ISOLATION_LEVEL_REPEATABLE_READ, readonly=True)
-        configs = ", ".join(f"set_config('{k}', '{v}', true)" for k, v in settings.items())
-        with self._errors(), self._in_time(), self.connection.cursor() as cursor:
-            cursor.execute(f"select pg_backend_pid(), (select {BEGUN} {OWN_SESSION}), {configs}")
-            self._pid, self._begun, *_ = cursor.fetchone() or (0, None)
-        with contextlib.suppress(ConfigurationError, DataError), self._cursor() as cursor:
+        limits = self.engine.limits
+        row_security = "on" if limits.row_security == "apply" else "off"
+        self._settings = pinned.settings(limits, self.connection.server_version, row_security=row_security)
+        self._pin(pinned.pinning(self._settings))
+        ((shown,),) = self._ask(pinned.SEARCH_PATH)
+        self._schemas = pinned.search_path(shown)
+        self._ask(pinned.setting_path(self._schemas))
+        self._ask(f"set local application_name to {self._literal(self.engine.label)}")
+        with contextlib.suppress(ConfigurationError, DataError):
             # So that the query of a task that was killed ends; not before version 14, and not on Windows.
-            cursor.execute("select set_config('client_connection_check_interval', '2s', true)")
+            self._ask("set local client_connection_check_interval to '2s'")
+
+    def _pin(self, statements: Sequence[str]) -> None:
+        """All at once, or one by one where the server does not take some; what it took is read back later."""
+        try:
+            self._ask("; ".join(statements))
+        except (ConfigurationError, DataError):
+            for statement in statements:
+                with contextlib.suppress(ConfigurationError, DataError):
+                    self._ask(statement)
+
+    def _open(self, query: Query | None = None) -> None:
+        """Before the first query: lock its tables, and only then take the snapshot and read back what was set."""
+        names = set(named(query.sql)) if query else set()
+        self._names |= names
+        if self._ready:
+            return
+        self._locked = {name for name in sorted(names) if self._lock(name)}
+        with self._cursor() as cursor:
+            cursor.execute(READ_BACK, (pinned.names(self._settings),))
+            self._pid, self._begun, found = cursor.fetchone() or (0, None, {})
+        if unlike := "; ".join(pinned.unlike(found, self._settings, self._schemas)):
+            raise ConfigurationError(
+                f"{self.engine}: the session is not set as reading needs it, and nothing was read: {unlike}. Ask the "
+                "database's administrator, or connect to the server without a pooler"
+            )
+        self.unpinned = pinned.unpinned(found)
+        self._ready = True
+
+    def _lock(self, name: str) -> bool:
+        """Whether it could be locked; what cannot is compared with the snapshot once it is open.
+
+        A lock that is not had within half of the statement timeout is a transient error.
+        """
+        try:
+            self._ask(LOCK.format(name))
+        except ConfigurationError:  # no table or view, or one of which the account may read some columns only
+            return False
+        except TransientError as error:
+            if FULL not in str(error):
+                raise
+            return False
+        return True
 
     def schema(self, query: Query) -> pa.Schema:
         """Column names and types, as the server describes the result; no row is read."""
-        return self._describe(self._bind(query))
+        schema, _ = self._describe(query)
+        return schema
 
     def statistics(self, table: str, column: str) -> Statistics:
         """Estimated rows, the column's histogram, and the columns that lead an index."""
         self._stream.refuse_second()
+        self._open()
         with self._cursor() as cursor:
             return statistics(cursor, table, column)
 
     def writers(self) -> Writers:
         """Open and prepared transactions of the database, as far as the account may see them."""
         self._stream.refuse_second()
+        self._open()
         with self._cursor() as cursor:
             return writers(cursor)
 
+    def origins(self, query: Query) -> Origins:
+        """What the query opens in this session: through views, and down to partitions."""
+        self._describe(query)
+        with self._cursor() as cursor:
+            return origins(cursor, policies=self.engine.limits.row_security == "apply")
+
     def stream(self, query: Query) -> Stream:
         """Rows as the server's COPY prints them; COPY starts with the first batch that is asked for."""
-        sql = self._bind(query)
-        schema = self._describe(sql)
+        schema, sql = self._describe(query)
         return Stream(schema, self._stream.run(self._batches(sql, schema)))
 
     def close(self) -> None:
@@ -129,15 +179,40 @@ class PostgresSession(Session):
             self.connection.rollback()  # a lost connection has nothing left to roll back
         self.connection.close()
 
-    def _describe(self, sql: str) -> pa.Schema:
+    def _describe(self, query: Query) -> tuple[pa.Schema, str]:
+        """The result's columns, and the query as it was sent. The server opens all that the query reads.
+
+        Where something was replaced while it waited to be opened, the transaction begins anew if no row is read yet.
+        """
         self._stream.refuse_second()
+        for _ in range(TRIES):
+            self._open(query)
+            sql = self._bind(query)
+            with self._cursor() as cursor:
+                cursor.execute(f"select * from (\n{sql}\n) _q limit 0")
+                columns = cursor.description or ()
+            replaced = self._replaced()
+            if not replaced:
+                return make_schema([pa.field(one.name, arrow_type(one)) for one in columns], self.engine), sql
+            if self._read:
+                break
+            with self._errors(), self._in_time(GRACE_S):
+                self.connection.rollback()
+            self.begin()
+        raise self._older(replaced)
+
+    def _replaced(self) -> list[str]:
         with self._cursor() as cursor:
-            cursor.execute(f"select * from (\n{sql}\n) _q limit 0")
-            columns = cursor.description or ()
-        return make_schema([pa.field(column.name, arrow_type(column)) for column in columns], self.engine)
+            return changed(cursor, locked=self._names <= self._locked)
+
+    def _older(self, replaced: Sequence[str]) -> TransientError:
+        return TransientError(
+            f"{self.engine}: {', '.join(replaced)}: emptied, rewritten or replaced by another session (TRUNCATE, "
+            "ALTER, RENAME, REFRESH, ATTACH) while it was read, so that rows may be missing; nothing is published of it"
+        )
 
     def _batches(self, sql: str, schema: pa.Schema) -> Generator[pa.RecordBatch]:
-        limits = self.engine.limits
+        limits, self._read = self.engine.limits, True
         pipe = RowPipe(min(CHUNK_BYTES, limits.batch_bytes), f"copy {self.engine.label}")
         with self._statement(reading_rows=True), self.connection.cursor() as cursor:
             pipe.start(lambda: cursor.copy_expert(f"copy (\n{sql}\n) to stdout (format csv)", pipe))
@@ -149,6 +224,8 @@ class PostgresSession(Session):
                 raise
             finally:
                 self._end(pipe)
+        if replaced := self._replaced():
+            raise self._older(replaced)
 
     def _end(self, pipe: RowPipe) -> None:
         """Leave no thread behind: ask the server to stop, and cut the line to one that does not answer."""
@@ -206,6 +283,12 @@ class PostgresSession(Session):
             raise querying(error, self.engine, time.monotonic() - started, reading_rows=reading_rows) from None
         except TimeoutError:
             raise TransientError(f"{self.engine}: the server did not answer within its own timeout") from None
+
+    def _ask(self, sql: str) -> list[tuple[Any, ...]]:
+        """The rows of one short statement, or of the last of a few."""
+        with self._cursor() as cursor:
+            cursor.execute(sql)
+            return cursor.fetchall() if cursor.description else []
 
     def _execute(self, sql: str, seconds: float = 0.0) -> None:
         with self._in_time(seconds), self.connection.cursor() as cursor:

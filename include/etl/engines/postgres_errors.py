@@ -45,9 +45,20 @@ def querying(error: psycopg2.Error, engine: Engine, seconds: float, *, reading_r
     state = error.pgcode or ""
     if state == "57014" and seconds >= engine.limits.statement_timeout_s * 0.9:
         return engine.timed_out()
+    if error.diag.source_function == "check_enable_rls":
+        return _of_policy(error, engine)
     if not state:
         return TransientError(f"{engine}: the connection to the server was lost")
     return _kind(state)(f"{engine}: {_message(error, state, reading_rows)} (SQLSTATE {state})")
+
+
+def _of_policy(error: psycopg2.Error, engine: Engine) -> ConfigurationError:
+    """The server's message names the table, in its own language; that it is this error tells where it was raised."""
+    return ConfigurationError(
+        f"{engine}: a policy (row-level security) would hide rows from this account: "
+        f"{_first_line(error.diag.message_primary or '')}. Give the account BYPASSRLS, or, where only the rows that "
+        "the policy shows are wanted, set extract.row_security: apply"
+    )
 
 
 def _kind(state: str) -> type[ExtractionError]:

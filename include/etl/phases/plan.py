@@ -18,7 +18,7 @@ from include.etl.config import Source
 from include.etl.engines import open_source
 from include.etl.engines.base import Writers
 from include.etl.handover import Plan, Slice, Window, written
-from include.etl.horizon import conditions, horizon, refuse_too_old
+from include.etl.horizon import conditions, horizon, refuse_too_old, with_cures
 from include.etl.phases import dropping
 from include.etl.phases.request import Parameters, Trigger, choose_mode, range_of, refused, window_of
 from include.etl.publication import standing
@@ -82,7 +82,7 @@ def look(source: Source) -> Writers:
         origins = session.origins(build(source, engine.dialect, Window(mode="full", end=writers.now)))
     if origins.elsewhere:
         writers = writers._replace(unseen=origins.elsewhere, curable=False)
-    return writers._replace(origins=origins)
+    return writers._replace(origins=with_cures(source, origins))
 
 
 def decide(

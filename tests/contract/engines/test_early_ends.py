@@ -160,6 +160,7 @@ def test_an_early_end_stops_no_backend_that_has_taken_the_number(lab: Lab) -> No
             slept = pool.submit(cursor.execute, "select pg_sleep(60)")
             sleeping = "select 1 from pg_stat_activity where query = 'select pg_sleep(60)' and state = 'active'"
             wait_until(lambda: lab.execute(sleeping))
+            session.schema(Query("select 1 as a"))
             session._pid = bystander.info.backend_pid  # type: ignore[attr-defined]
             session._cancel()  # type: ignore[attr-defined]
             assert lab.execute(sleeping)

@@ -1,0 +1,49 @@
+"""Where the rows of a PostgreSQL query come from: its own tables, other servers, or what is made of tables later."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from include.etl.engines.base import Origins
+from include.etl.engines.postgres_relations import Relation, relations
+
+
+def origins(cursor: Any, *, policies: bool) -> Origins:
+    """Of all that this session has opened. `policies` says that they are applied to what it reads."""
+    found = relations(cursor)
+    foreign = [one for one in found if one.kind == "f"]
+    return Origins(
+        relations=[one.name for one in found if not one.below],
+        partitions=[one.name for one in found if one.below],
+        attached=[one.name for one in found if one.attached],
+        elsewhere="; ".join(_elsewhere(one) for one in foreign),
+        caveats=[_refreshed(one) for one in found if one.kind == "m"],
+        unchecked=[_another_state(one) for one in foreign],
+        hidden=[_hidden(one) for one in found if policies and one.row_security],
+    )
+
+
+def _elsewhere(one: Relation) -> str:
+    table = f"{one.name} is a foreign table (server {one.server}, {one.wrapper})"
+    return f"{table}, whose rows are not written by transactions of this server"
+
+
+def _another_state(one: Relation) -> str:
+    return (
+        f"{one.name} is a foreign table (server {one.server}, {one.wrapper}): whether that server shows all of its "
+        "rows (policies, a table that is emptied and filled while it is read) cannot be checked from here"
+    )
+
+
+def _refreshed(one: Relation) -> str:
+    return (
+        f"{one.name} is a materialised view: rows appear with its next REFRESH, long after they were stamped; read it "
+        "in mode full, or with a cursor.lookback longer than the time between two refreshes"
+    )
+
+
+def _hidden(one: Relation) -> str:
+    return (
+        f"{one.name} has policies (row-level security), and extract.row_security is apply: rows that they hide from "
+        "the account are neither read nor counted"
+    )
