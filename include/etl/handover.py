@@ -157,6 +157,8 @@ class Plan(Handover):
     slices: list[Slice] = Field(default_factory=lambda: [Slice()])
     """None where nothing can be read safely yet."""
     bound: Bound = Bound()
+    relations: list[str] = Field(default_factory=list)
+    """What the source's names stood for when it was made; where that is not known, nothing."""
     reason: str = ""
     triggered_by: str = ""
     releases: str | None = None

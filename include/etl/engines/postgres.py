@@ -23,7 +23,7 @@ from include.etl.engines.postgres_catalog import statistics
 from include.etl.engines.postgres_connection import connection_arguments
 from include.etl.engines.postgres_errors import connecting, querying
 from include.etl.engines.postgres_origins import origins
-from include.etl.engines.postgres_relations import FULL, LOCK, changed, named
+from include.etl.engines.postgres_relations import FULL, LOCK, changed, named, not_locked
 from include.etl.engines.postgres_types import arrow_type, parse_csv
 from include.etl.engines.postgres_writers import writers
 from include.etl.engines.row_pipe import RowPipe
@@ -37,7 +37,8 @@ GRACE_S = 5.0
 BEGUN = "to_char(backend_start at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')"
 OWN_SESSION = "from pg_stat_activity where pid = pg_backend_pid()"
 READ_BACK = f"""select pg_backend_pid(), (select {BEGUN} {OWN_SESSION}),
-(select json_object_agg(name, setting) from pg_settings where name = any(%s))"""
+(select json_object_agg(name, setting) from pg_settings where name = any(%s)),
+('x' || encode(cash_send(1::money), 'hex'))::bit(64)::bigint, current_setting('lc_monetary')"""
 CANCEL = f"select pg_cancel_backend(pid) from pg_stat_activity where pid = {{pid}} and {BEGUN} = '{{begun}}'"
 
 
@@ -118,13 +119,17 @@ class PostgresSession(Session):
         self._locked = {name for name in sorted(names) if self._lock(name)}
         with self._cursor() as cursor:
             cursor.execute(READ_BACK, (pinned.names(self._settings),))
-            self._pid, self._begun, found = cursor.fetchone() or (0, None, {})
+            self._pid, self._begun, found, *unit = cursor.fetchone() or (0, None, {}, 100, "")
         if unlike := "; ".join(pinned.unlike(found, self._settings, self._schemas)):
             raise ConfigurationError(
                 f"{self.engine}: the session is not set as reading needs it, and nothing was read: {unlike}. Ask the "
                 "database's administrator, or connect to the server without a pooler"
             )
-        self.unpinned = pinned.unpinned(found)
+        other_money = list(pinned.money(*unit))
+        with self._cursor() as cursor:
+            self.unpinned = [*pinned.unpinned(found), *other_money, *not_locked(cursor, names - self._locked)]
+            if not other_money:
+                cursor.execute(pinned.MONEY)
         self._ready = True
 
     def _lock(self, name: str) -> bool:

@@ -8,7 +8,7 @@ functions read), is compared with the snapshot's catalogue after that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import sqlglot
@@ -18,8 +18,6 @@ from sqlglot.errors import SqlglotError
 LOCK = "lock table {} in access share mode"
 FULL = "53200"
 """SQLSTATE where the server has no room for more locks."""
-NOT_LOCKED = {"42P01", "42809", "42501", "3F000", "0A000"}
-"""Not a table or view of this database, or one of which the account may read some columns only."""
 
 # A relation's lock is held until the transaction ends. What is below 16384 is the server's own. The functions see the
 # catalogue as it is now, and the tables beside them as the snapshot has it.
@@ -35,9 +33,13 @@ where i.type in ('table', 'materialized view', 'foreign table', 'view') and (
     or c.relfilenode <> coalesce(pg_relation_filenode(c.oid), 0)
     or (not c.relispartition and pg_partition_root(c.oid) <> c.oid)
 ) order by 1"""
+LOOSE = """select n.nspname || '.' || c.relname from unnest(%s) name join pg_class c on c.oid = to_regclass(name)
+join pg_namespace n on n.oid = c.relnamespace
+where c.relkind = 'v' or (c.relkind in ('r', 'f') and c.relhassubclass) order by 1"""
 # A partition's row type is as old as the table, its place below another one as old as the ATTACH.
 RELATIONS = f"""select n.nspname || '.' || c.relname, c.relkind,
-    p.inhrelid is not null, t.xmin <> p.xmin and pg_relation_size(c.oid) > 0, c.relrowsecurity, s.srvname, w.fdwname,
+    p.inhrelid is not null,
+    t.xmin <> p.xmin and (c.relkind = 'p' or pg_relation_size(c.oid) > 0), c.relrowsecurity, s.srvname, w.fdwname,
     case when c.relkind = 'v' then pg_get_viewdef(c.oid) end
 from {_OPENED} left join pg_type t on t.oid = c.reltype
 left join lateral (select inhrelid, xmin from pg_inherits where inhrelid = c.oid limit 1) p on true
@@ -81,6 +83,18 @@ def changed(cursor: Any, *, locked: bool) -> list[str]:
     """
     cursor.execute(CHANGED, (locked,))
     return [name for (name,) in cursor.fetchall()]
+
+
+def not_locked(cursor: Any, names: Collection[str]) -> list[str]:
+    """What has no comparison with the snapshot either: a view's text, and the children of a table."""
+    if not names:
+        return []
+    cursor.execute(LOOSE, (list(names),))
+    return [
+        f"{name} could not be locked before it is read, as the account may read some columns only: rows may be missing "
+        "where it is replaced in that moment; grant SELECT on all of it"
+        for (name,) in cursor.fetchall()
+    ]
 
 
 def relations(cursor: Any) -> Sequence[Relation]:

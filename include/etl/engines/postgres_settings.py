@@ -40,7 +40,6 @@ SETTINGS = (
     Setting("extra_float_digits", "3", FORM),
     Setting("xmlbinary", "base64", FORM),
     Setting("xmloption", "content", "text would be taken for another kind of XML"),
-    Setting("lc_monetary", "C", FORM),
     Setting("lc_numeric", "C", FORM),
     Setting("lc_time", "C", FORM),
     Setting("quote_all_identifiers", "off", FORM),
@@ -61,6 +60,9 @@ WATCHED = {
     "ignore_checksum_failure": ("off", "damaged pages are read as if they were whole"),
 }
 """What only an administrator sets, for the whole server."""
+
+MONEY = "set local lc_monetary to 'C'"
+"""Not where it would move the decimal point: how many decimals money has is known by the locale alone."""
 
 # The session's own defaults: of the account, the database and the server, whatever a pooled connection was left with.
 RESET = ("reset all", "set local session_authorization to default", "set local role to default")
@@ -116,6 +118,15 @@ def unlike(found: Mapping[str, str], wanted: list[Setting], schemas: list[str]) 
             yield f"{name} is {found[name]!r}, though the transaction was begun with {value!r}"
     if search_path(found["search_path"]) != schemas:
         yield f"search_path is {found['search_path']!r}: tables of another schema would be read"
+
+
+def money(stored: int, locale: str) -> Iterator[str]:
+    """What follows where one unit of money is not stored as a hundred, as it is in the locale that is pinned."""
+    if stored != 100:
+        yield (
+            f"lc_monetary is {locale!r}, and not pinned: by it money has other decimals than two; where the tables "
+            "were written by another one, values of money are wrong by powers of ten"
+        )
 
 
 def unpinned(found: Mapping[str, str]) -> list[str]:

@@ -18,7 +18,7 @@ from include.etl.completeness import extraction as completeness
 from include.etl.completeness.checksums import check_columns
 from include.etl.config import Source
 from include.etl.engines import open_source
-from include.etl.engines.base import Engine, Query, Session, Stream
+from include.etl.engines.base import Engine, Origins, Query, Session, Stream
 from include.etl.errors import ConfigurationError, DataError, StorageError
 from include.etl.handover import Bounds, Extracted, Plan, Slice, Window
 from include.etl.horizon import DEGRADED
@@ -53,12 +53,13 @@ def extract(run: Run, plan: Plan, part: Slice, progress: Callable[[int], None] |
         engine = open_source(run.source, f"moh-etl {run.source.source} slice {part.index} {plan.run_id}")
         with engine.session() as session:
             query = windowed(run.source, engine, session, plan.window, slices.kept(run, part.index))
+            origins = _origins(run.source, plan, engine, session)
             stream = session.stream(query)
             _check_changes(run, plan, stream.schema, published, counter)
             paths = [_count(path, counter) for path in _write_parts(folder, stream, progress or _ignore)]
             completeness.prove(run.source, plan.window, engine, session, query, stream.schema, paths)
-        if session.unpinned:
-            counter.facts["conditions"] = {DEGRADED: "; ".join(session.unpinned)}
+        if told := [*session.unpinned, *origins.unchecked]:
+            counter.facts["conditions"] = {DEGRADED: "; ".join(told)}
         counter.facts["without_cursor"] = _without_cursor(run.source, plan.window, paths)
         return Extracted(
             slice=part,
@@ -70,8 +71,25 @@ def extract(run: Run, plan: Plan, part: Slice, progress: Callable[[int], None] |
             query_hash=hashlib.sha256(query.sql.encode()).hexdigest(),
             # All rows come by one query, so it need not be the session that sees one state.
             consistency="none" if session.consistency == "none" else "snapshot",
-            caveats=list(session.unpinned),
+            caveats=[*told, *origins.hidden],
         )
+
+
+def _origins(source: Source, plan: Plan, engine: Engine, session: Session) -> Origins:
+    """Where the rows come from, as the session sees it that reads them.
+
+    Raises:
+        ConfigurationError: the source's names stand for other relations than they did in plan.
+    """
+    origins = session.origins(build(source, engine.dialect, Window(mode="full", end=plan.window.end)))
+    if plan.relations and origins.relations and set(plan.relations) != set(origins.relations):
+        raise ConfigurationError(
+            f"source {source.source!r}: {source.query or source.table} reads {', '.join(origins.relations)}, and when "
+            f"this run was planned it read {', '.join(plan.relations)}; nothing was read. Clear the run from its plan "
+            "on if a view was replaced; if a pooler or another search_path is behind it, write the schema before the "
+            "table's name"
+        )
+    return origins
 
 
 def windowed(source: Source, engine: Engine, session: Session, window: Window, part: Bounds | None = None) -> Query:

@@ -24,6 +24,7 @@ from include.etl.phases.request import Parameters, Trigger, choose_mode, range_o
 from include.etl.publication import standing
 from include.etl.query import build
 from include.etl.records import checkpoint, checkpoint_edits, extraction_audit
+from include.etl.records import manifest as manifests
 from include.etl.records.run import Run, begin_anew, close_interrupted, measured
 from include.etl.survey import survey
 
@@ -44,6 +45,7 @@ def plan(run: Run, parameters: Parameters, trigger: Trigger, variables: checkpoi
         if _uses_checkpoint(run.source, parameters, trigger):
             checkpoint_edits.record(run.source, variables, run.storage)
         decided = decide(run, parameters, trigger, variables, lambda: look(run.source))
+        decided = with_attached(run, decided)
         if parameters.drop:
             counter.facts.update(slices=0, dropped=dropping.drop(run, decided, parameters.drop))
             return decided
@@ -85,6 +87,25 @@ def look(source: Source) -> Writers:
     return writers._replace(origins=with_cures(source, origins))
 
 
+def with_attached(run: Run, decided: Plan) -> Plan:
+    """The plan with a caveat where a table with rows of its own was attached since the newest publication."""
+    known = manifests.current(run.storage, run.source.source)
+    if not known or decided.window.read_from is None:
+        return decided
+    before = max(known, key=lambda one: one.published_at).bound
+    new = set(decided.bound.attached) - set(before.partitions) if before.relations else set()
+    if not new:
+        return decided
+    caveat = (
+        f"{', '.join(sorted(new))}: attached since the last run, with rows of before; those that are stamped before "
+        f"{decided.window.read_from} are in no later window: run once with mode full, or with the range of their stamps"
+    )
+    bound = decided.bound.model_copy(
+        update={"caveats": [*decided.bound.caveats, caveat], "degraded": True, "grade": "not proven"}
+    )
+    return decided.model_copy(update={"bound": bound})
+
+
 def decide(
     run: Run,
     parameters: Parameters,
@@ -120,7 +141,7 @@ def decide(
         if parameters.last_n_days is not None:
             raise refused(run.source, "last_n_days", parameters.last_n_days, "nothing: the cursor is a number")
         window, bound, something = numbers.decide(run, mode, parameters.start, parameters.end, variables, look)
-        return planned(window=window, bound=bound, slices=[Slice()] if something else [])
+        return planned(window=window, bound=bound, relations=bound.relations, slices=[Slice()] if something else [])
     writers = look() if look and run.source.cursor else None
     if writers and parameters.end is None:
         trigger = replace(trigger, now=writers.now)
@@ -133,7 +154,8 @@ def decide(
     begin: Any = window.start
     end = safe if begin is None else max(safe, begin)
     empty = begin is not None and (safe < begin or window.read_from == end)
-    return planned(window=window.model_copy(update={"end": end}), bound=bound, slices=[] if empty else [Slice()])
+    window = window.model_copy(update={"end": end})
+    return planned(window=window, bound=bound, relations=bound.relations, slices=[] if empty else [Slice()])
 
 
 def _check_reason(source: Source, parameters: Parameters, trigger: Trigger) -> None:
