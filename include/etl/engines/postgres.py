@@ -23,7 +23,7 @@ from include.etl.engines.postgres_catalog import statistics
 from include.etl.engines.postgres_connection import connection_arguments
 from include.etl.engines.postgres_errors import connecting, querying
 from include.etl.engines.postgres_origins import origins
-from include.etl.engines.postgres_relations import FULL, LOCK, changed, named, not_locked
+from include.etl.engines.postgres_relations import FULL, LOCK, changed, named, not_locked, relations, resolved
 from include.etl.engines.postgres_types import arrow_type, parse_csv
 from include.etl.engines.postgres_writers import writers
 from include.etl.engines.row_pipe import RowPipe
@@ -170,7 +170,11 @@ class PostgresSession(Session):
         """What the query opens in this session: through views, and down to partitions."""
         self._describe(query)
         with self._cursor() as cursor:
-            return origins(cursor, policies=self.engine.limits.row_security == "apply")
+            own = resolved(cursor, named(query.sql))
+            cursor.execute("set local search_path to pg_catalog")  # so that views print their tables with their schemas
+            opened = relations(cursor)
+            cursor.execute(pinned.setting_path(self._schemas))
+        return origins(query.sql, own, opened, policies=self.engine.limits.row_security == "apply")
 
     def stream(self, query: Query) -> Stream:
         """Rows as the server's COPY prints them; COPY starts with the first batch that is asked for."""

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+
+from sqlglot.errors import SqlglotError
 
 from include.etl.engines.base import Origins
-from include.etl.engines.postgres_relations import Relation, relations
+from include.etl.engines.origins import Path, reading
+from include.etl.engines.postgres_relations import Relation
 
 
-def origins(cursor: Any, *, policies: bool) -> Origins:
-    """Of all that this session has opened. `policies` says that they are applied to what it reads."""
-    found = relations(cursor)
+def origins(sql: str, own: Mapping[str, str], found: Sequence[Relation], *, policies: bool) -> Origins:
+    """Of a query and what it has opened. `own` are the schemas of names without one; `policies`: they are applied."""
     foreign = [one for one in found if one.kind == "f"]
     return Origins(
         relations=[one.name for one in found if not one.below],
         partitions=[one.name for one in found if one.below],
         attached=[one.name for one in found if one.attached],
         elsewhere="; ".join(_elsewhere(one) for one in foreign),
-        caveats=[_refreshed(one) for one in found if one.kind == "m"],
+        caveats=[*(_refreshed(one) for one in found if one.kind == "m"), *_joined(sql, own, found)],
         unchecked=[_another_state(one) for one in foreign],
         hidden=[_hidden(one) for one in found if policies and one.row_security],
     )
+
+
+def _joined(sql: str, own: Mapping[str, str], found: Sequence[Relation]) -> Sequence[str]:
+    views = {(one.schema, one.bare_name): one.definition for one in found}
+
+    def definition(path: Path) -> str | None:
+        schema = path[-2] if len(path) > 1 else own.get(path[-1], "")
+        return views.get((schema, path[-1]))
+
+    try:
+        return reading(sql, "postgres", definition).caveats
+    except SqlglotError:  # the guard lets no query of a source through that cannot be parsed
+        return ()
 
 
 def _elsewhere(one: Relation) -> str:

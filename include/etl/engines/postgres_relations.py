@@ -33,11 +33,13 @@ where i.type in ('table', 'materialized view', 'foreign table', 'view') and (
     or c.relfilenode <> coalesce(pg_relation_filenode(c.oid), 0)
     or (not c.relispartition and pg_partition_root(c.oid) <> c.oid)
 ) order by 1"""
+RESOLVED = """select c.relname, n.nspname from unnest(%s::text[]) name join pg_class c on c.oid = to_regclass(name)
+join pg_namespace n on n.oid = c.relnamespace where pg_table_is_visible(c.oid)"""
 LOOSE = """select n.nspname || '.' || c.relname from unnest(%s) name join pg_class c on c.oid = to_regclass(name)
 join pg_namespace n on n.oid = c.relnamespace
 where c.relkind = 'v' or (c.relkind in ('r', 'f') and c.relhassubclass) order by 1"""
 # A partition's row type is as old as the table, its place below another one as old as the ATTACH.
-RELATIONS = f"""select n.nspname || '.' || c.relname, c.relkind,
+RELATIONS = f"""select n.nspname, c.relname, c.relkind,
     p.inhrelid is not null,
     t.xmin <> p.xmin and (c.relkind = 'p' or pg_relation_size(c.oid) > 0), c.relrowsecurity, s.srvname, w.fdwname,
     case when c.relkind = 'v' then pg_get_viewdef(c.oid) end
@@ -45,13 +47,14 @@ from {_OPENED} left join pg_type t on t.oid = c.reltype
 left join lateral (select inhrelid, xmin from pg_inherits where inhrelid = c.oid limit 1) p on true
 left join pg_foreign_table f on f.ftrelid = c.oid left join pg_foreign_server s on s.oid = f.ftserver
 left join pg_foreign_data_wrapper w on w.oid = s.srvfdw
-where c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname not like 'pg\\_%%' order by 1"""
+where c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname not like 'pg\\_%%' order by 1, 2"""
 
 
 class Relation(NamedTuple):
     """Something that the session has opened to read from."""
 
-    name: str
+    schema: str
+    bare_name: str
     kind: str
     """As pg_class.relkind has it."""
     below: bool
@@ -63,6 +66,11 @@ class Relation(NamedTuple):
     wrapper: str | None = None
     definition: str | None = None
     """Of a view."""
+
+    @property
+    def name(self) -> str:
+        """With its schema."""
+        return f"{self.schema}.{self.bare_name}"
 
 
 def named(sql: str) -> list[str]:
@@ -95,6 +103,12 @@ def not_locked(cursor: Any, names: Collection[str]) -> list[str]:
         "where it is replaced in that moment; grant SELECT on all of it"
         for (name,) in cursor.fetchall()
     ]
+
+
+def resolved(cursor: Any, names: Collection[str]) -> dict[str, str]:
+    """Relations that the query names without a schema, and the schemas that they were found in."""
+    cursor.execute(RESOLVED, (list(names),))
+    return dict(cursor.fetchall())
 
 
 def relations(cursor: Any) -> Sequence[Relation]:
