@@ -74,7 +74,7 @@ def postgres(tls: bool = False) -> Iterator[DatabaseServer]:
         if tls:
             server.certificate, key = certificates.write(home, *_owner("postgres"))
             settings += ["ssl=on", f"ssl_cert_file={server.certificate}", f"ssl_key_file={key}"]
-        with _running(server, "postgres", _postgres(home, server.port, settings), home, signal.SIGINT):
+        with _running(server, "postgres", _postgres(home, server.port, settings), home, signal.SIGQUIT):
             server.execute(f"create database {DATABASE}")
             server.database = DATABASE
             yield server
@@ -94,7 +94,7 @@ def postgres_standby(primary: DatabaseServer) -> Iterator[DatabaseServer]:
         (home / "data" / "standby.signal").touch()
         shutil.chown(home / "data" / "standby.signal", *_owner("postgres"))
         server = replace(primary, port=_free_port(), process=None)
-        with _running(server, "postgres", _postgres(home, server.port, POSTGRES_SETTINGS), home, signal.SIGINT):
+        with _running(server, "postgres", _postgres(home, server.port, POSTGRES_SETTINGS), home, signal.SIGQUIT):
             yield server
 
 
@@ -133,7 +133,7 @@ def mariadb(tls: bool = False) -> Iterator[DatabaseServer]:
             server.certificate, key = certificates.write(home, *_owner("mysql"))
             paths += [f"--ssl-cert={server.certificate}", f"--ssl-key={key}"]
         command = [binary, "--no-defaults", *paths, *loopback, *quick]
-        with _running(server, "mysql", command, home, signal.SIGTERM):
+        with _running(server, "mysql", command, home, signal.SIGKILL):
             yield server
 
 
@@ -164,7 +164,7 @@ def mysql(tls: bool = False) -> Iterator[DatabaseServer]:
         if tls:
             server.certificate, key = certificates.write(home, *_owner("root"))
             command += [f"--ssl-cert={server.certificate}", f"--ssl-key={key}"]
-        with _running(server, "root", [*command, *MYSQL_SETTINGS], home, signal.SIGTERM):
+        with _running(server, "root", [*command, *MYSQL_SETTINGS], home, signal.SIGKILL):
             yield server
 
 
@@ -256,7 +256,7 @@ def _running(
         _wait_until_ready(server, log)
         yield
     finally:
-        server.process.send_signal(stop)
+        server.process.send_signal(stop)  # nobody reads the data again: no checkpoint, no goodbye
         try:
             server.process.wait(20)
         except subprocess.TimeoutExpired:

@@ -7,6 +7,7 @@ import logging
 import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -193,10 +194,16 @@ def _describe(
         deleted=prepared.deleted,
         files=prepared.files,
         validation=validated.model_dump(),
-        versions={"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        versions=_versions(),
         published_at=datetime.now(UTC),
         phases=summary(run)["phases"],
     )
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """What this process works with; looking it up in the file system takes longer than publishing a few rows."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
 
 
 def _caveats(plan: Plan, extracted: Sequence[Extracted], transformed: Transformed) -> list[str]:
