@@ -24,6 +24,7 @@ from include.etl.engines.mssql_catalog import statistics
 from include.etl.engines.mssql_connection import ENCRYPT, Server, server
 from include.etl.engines.mssql_errors import connecting
 from include.etl.engines.mssql_reader import ArrowReader, DriverMissing, Reader, RowReader, first_rows
+from include.etl.engines.mssql_settings import NOT_TOLD, PINNING, READ_BACK, is_snapshot, options, unlike
 from include.etl.engines.mssql_sql import converted, describing, literal, with_forms
 from include.etl.engines.mssql_types import (
     Column,
@@ -109,12 +110,13 @@ class MsSqlSession(Calls, Session):
         """Set what holds for the session, and begin the transaction that its first query takes its snapshot in."""
         timeout_ms = max(2, int(self.engine.limits.statement_timeout_s * 1000))
         self._run("set nocount on")
-        for setting in (f"set lock_timeout {timeout_ms // 2}", f"set context_info {MARK}"):
+        for setting in (*PINNING, f"set lock_timeout {timeout_ms // 2}", f"set context_info {MARK}"):
             with self._tolerated(setting):
                 self._run(setting)
         snapshot, versions = self._isolation()
         self.consistency = "session" if snapshot == 1 else "query" if versions else "none"
         self._run(f"set transaction isolation level {'snapshot' if snapshot == 1 else 'read committed'}")
+        self._read_back()
         self._run("begin transaction")
 
     def schema(self, query: Query) -> pa.Schema:
@@ -160,6 +162,24 @@ class MsSqlSession(Calls, Session):
         if not self._lost:
             with contextlib.suppress(Overdue):
                 within(GRACE_S, self._leave)
+
+    def _read_back(self) -> None:
+        """Refuse a session that is not set to what it needs; say so where the server does not tell."""
+        found: dict[str, str] = {}
+        with self._tolerated(READ_BACK):
+            found = options(self._rows(READ_BACK))
+        if not found:
+            self.unpinned = [NOT_TOLD]
+        elif unset := list(unlike(found)):
+            raise ConfigurationError(
+                f"{self.engine}: the session cannot be set as reading needs it: {'; '.join(unset)}. Ask the server's "
+                "administrator what sets it (a trigger, a proxy, or a server of another maker)"
+            )
+        elif self.consistency == "session" and not is_snapshot(found):
+            raise ConfigurationError(
+                f"{self.engine}: isolation level is {found.get('isolation level')!r}, though the session was set to "
+                "snapshot: it would not see one state of the database"
+            )
 
     def _isolation(self) -> tuple[int, int]:
         """Whether the database allows SNAPSHOT, and whether READ COMMITTED reads versions; neither where it is mute."""

@@ -21,6 +21,12 @@ Answer = Callable[[], None]
 ID: Described = ("id", "int", 4, 10, 0)
 EMPTY = pa.RecordBatch.from_pydict({"id": pa.array([], pa.int32())})
 ONE = pa.RecordBatch.from_pydict({"id": pa.array([1, None], pa.int32())})
+SWITCHES = ("quoted_identifier", "arithabort", "ansi_null_dflt_on", "ansi_warnings", "ansi_padding", "ansi_nulls")
+OPTIONS = {"textsize": "2147483647", "language": "us_english", "dateformat": "mdy", "datefirst": "7"}
+OPTIONS |= {"lock_timeout": "30000", **dict.fromkeys(SWITCHES, "SET"), "concat_null_yields_null": "SET"}
+"""What SQL Server's documentation shows for DBCC USEROPTIONS; a switch that is off is not listed."""
+BEFORE = 15
+"""Statements of a session before its first query."""
 MSSQL_PYTHON = importlib.util.find_spec("mssql_python") is not None
 needs_mssql_python = pytest.mark.skipif(
     not MSSQL_PYTHON, reason="mssql-python IS NOT TESTED: not installed; pymssql is read with instead"
@@ -49,6 +55,7 @@ class FakeServer:
         self.describes = True
         self.told: list[tuple[str, int, int, int]] = []
         self.leaves: list[tuple[str, str]] = []
+        self.options: dict[str, str] = dict(OPTIONS)
 
     def connect(self, *arguments: Any, **options: Any) -> FakeConnection:
         self.arguments = {"string": arguments[0] if arguments else "", **options}
@@ -101,6 +108,9 @@ class FakeCursor:
                 (name, code, None, size, size, digits, None) for name, code, size, digits in self.server.told
             ]
             self._column_sql_types = [column[1] for column in self.server.told]
+        elif "dbcc useroptions" in sql:
+            level = "snapshot" if "set transaction isolation level snapshot" in self.server.sent else "read committed"
+            self.small = list({"isolation level": level, **self.server.options}.items()) if self.server.options else []
         elif "snapshot_isolation_state" in sql:
             self.small = self.server.isolation
         elif "@@trancount" in sql:

@@ -14,6 +14,7 @@ import pytest
 from include.etl.engines.base import Query
 from include.etl.errors import ConfigurationError, DataError, ExtractionError, TransientError
 from tests.unit.engines.mssql_doubles import (
+    BEFORE,
     ID,
     engine,
     error,
@@ -148,7 +149,7 @@ def test_an_error_that_rolls_back_costs_the_one_state_and_the_session_says_so(
             list(session.stream(Query("select id from t")).batches)
         session.schema(Query("select id from t"))
         assert session.consistency == "query"
-    assert server.sent[8:10] == ["select @@trancount", "begin transaction"]
+    assert server.sent[BEFORE + 2 : BEFORE + 4] == ["select @@trancount", "begin transaction"]
 
 
 @needs_mssql_python

@@ -15,8 +15,10 @@ import sqlglot
 
 from include.etl.completeness.checksums import over
 from include.etl.engines.base import Query
+from include.etl.engines.mssql_settings import PINNING, SETTINGS
 from include.etl.errors import ConfigurationError, DataError
 from tests.unit.engines.mssql_doubles import (
+    BEFORE,
     EMPTY,
     ID,
     MSSQL_PYTHON,
@@ -48,17 +50,19 @@ def test_what_a_session_sends(kind: str, monkeypatch: pytest.MonkeyPatch) -> Non
     query = "select id from t where at >= cast('2024-01-02T00:00:00' as datetime2(7)) order by id"
     assert server.sent == [
         "set nocount on",
+        *PINNING,
         "set lock_timeout 30000",
         "set context_info 0x6D6F682D65746C",
         "select snapshot_isolation_state, is_read_committed_snapshot_on from sys.databases where name = db_name()",
         "set transaction isolation level snapshot",
+        "dbcc useroptions with no_infomsgs",
         "begin transaction",
         "exec sp_describe_first_result_set @tsql = N'" + query.replace("'", "''") + "'",
         f"/* nightly  run */ {query}",
         "if @@trancount > 0 rollback transaction",
     ]
     assert server.closed == 1
-    for sql in (server.sent[3], server.sent[7]):
+    for sql in (server.sent[11], server.sent[-2]):
         assert len(sqlglot.parse(sql, dialect="tsql")) == 1
 
 
@@ -76,7 +80,9 @@ def test_the_session_says_what_is_consistent(
     assert f"set transaction isolation level {level}" in server.sent
 
 
-@pytest.mark.parametrize("refused", ["set lock_timeout", "set context_info", "snapshot_isolation_state"])
+@pytest.mark.parametrize(
+    "refused", ["set lock_timeout", "set context_info", "snapshot_isolation_state", "set language", "deadlock"]
+)
 def test_what_another_maker_s_server_refuses_is_told_and_ends_no_session(
     kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, refused: str
 ) -> None:
@@ -86,6 +92,42 @@ def test_what_another_maker_s_server_refuses_is_told_and_ends_no_session(
         assert session.consistency == ("none" if "isolation" in refused else "session")
         assert session.schema(Query("select id from t")).names == ["id"]
     assert "this is not supported" in caplog.text
+
+
+OTHER = {"rowcount": "100", "textsize": "4096", "language": "deutsch", "dateformat": "dmy", "datefirst": "1"}
+
+
+@pytest.mark.parametrize("name", [setting.name for setting in SETTINGS])
+def test_a_session_that_is_set_otherwise_is_refused_by_the_setting(
+    kind: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """ROWCOUNT and TEXTSIZE cut in silence: rows, counts, the list of open transactions."""
+    server = fake(kind, monkeypatch, [ID], rows_of(kind))
+    assert any(name in statement.split(" on")[0] for statement in PINNING)
+    if name in server.options and name not in OTHER:
+        del server.options[name]
+    else:
+        server.options[name] = OTHER.get(name, "SET")
+    with pytest.raises(ConfigurationError, match=f"cannot be set as reading needs it: {name} is"), engine().session():
+        pass
+    assert server.closed == 1
+
+
+def test_an_isolation_level_that_was_not_taken_is_refused(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = fake(kind, monkeypatch, [ID], [])
+    server.options["isolation level"] = "read committed"
+    with pytest.raises(ConfigurationError, match="isolation level is 'read committed'"), engine().session():
+        pass
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+def test_settings_that_cannot_be_read_back_are_told(kind: str, monkeypatch: pytest.MonkeyPatch, refuses: bool) -> None:
+    server = fake(kind, monkeypatch, [ID], [])
+    server.options = {}
+    if refuses:
+        server.fail["dbcc"] = raises(error(kind, 33557097, "42000", "'DBCC' is not supported"))
+    with engine().session() as session:
+        assert [one for one in session.unpinned if "ROWCOUNT, TEXTSIZE" in one]
 
 
 def test_a_database_that_sys_databases_does_not_list(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +214,7 @@ def test_what_would_lose_digits_is_converted_by_the_server(kind: str, monkeypatc
     with engine().session() as session:
         read = pa.Table.from_batches(session.stream(Query("select id, at from t")).batches)
     assert read["at"][0].value == 1709251199123456700
-    assert server.sent[7].endswith(
+    assert server.sent[BEFORE + 1].endswith(
         "select _q.[id] as [id], convert(varchar(27), _q.[at], 126) as [at] from (\nselect id, at from t\n) as _q"
     )
 
@@ -195,7 +237,7 @@ def test_what_takes_no_collation_is_hashed_as_the_text_that_is_read(
     query = Query("with x as (select 1 as id, c from t) select id, c from x order by id option (recompile)")
     with engine().session() as session:
         written = session.written(query, ["c"])
-    assert len(server.sent) == 8, "the query is described and not run"
+    assert len(server.sent) == BEFORE + 2, "the query is described and not run"
     made = over(written, "tsql", {"c": pa.string()}).sql
     assert (f"select _q.[id] as [id], {form} as [c] from" in made) == bool(form)
     (parsed,) = sqlglot.parse(made, dialect="tsql")
@@ -223,7 +265,7 @@ def test_what_is_not_one_select_never_reaches_the_server(kind: str, monkeypatch:
     server = fake(kind, monkeypatch, [ID], [])
     with engine().session() as session, pytest.raises(ConfigurationError):
         session.stream(Query(sql))
-    assert len(server.sent) == 7
+    assert len(server.sent) == BEFORE + 1
 
 
 @needs_mssql_python
