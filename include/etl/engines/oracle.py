@@ -22,6 +22,7 @@ from include.etl.engines.batches import OneStream, joined, make_schema, rows_at_
 from include.etl.engines.deadline import Overdue, within
 from include.etl.engines.oracle_catalog import statistics
 from include.etl.engines.oracle_errors import connecting, querying
+from include.etl.engines.oracle_settings import pin
 from include.etl.engines.oracle_sql import bound, converted
 from include.etl.engines.oracle_types import Plan, plan, requested, to_batch, unreadable
 from include.etl.engines.oracle_writers import writers
@@ -101,6 +102,7 @@ class OracleSession(Session):
         if self.engine.limits.require_tls:
             self._refuse_plain()
         self._run("alter session set time_zone = '+00:00'")
+        self.unpinned = pin(self._run, self._rows, self.engine)
         self._run("set transaction read only")
 
     def schema(self, query: Query) -> pa.Schema:
@@ -115,7 +117,7 @@ class OracleSession(Session):
     def writers(self) -> Writers:
         """Transactions of the database that have written, as far as the account may see them."""
         self._stream.refuse_second()
-        return writers(lambda sql: self._call(self._run(sql).fetchall, time.monotonic()))
+        return writers(self._rows)
 
     def stream(self, query: Query) -> Stream:
         """Rows as the driver's data frames hold them; the query starts with the first batch that is asked for."""
@@ -188,6 +190,9 @@ class OracleSession(Session):
         with contextlib.closing(self.connection.cursor()) as cursor:
             self._call(lambda: cursor.execute(sql, values), started)
             return self._call(cursor.fetchall, started)
+
+    def _rows(self, sql: str) -> list[tuple[Any, ...]]:
+        return self._call(self._run(sql).fetchall, time.monotonic())
 
     def _run(self, sql: str) -> Any:
         cursor = self.connection.cursor()

@@ -21,6 +21,7 @@ from oracledb.fetch_info import FetchInfo
 
 from include.etl.engines.base import Limits, Query
 from include.etl.engines.oracle import OracleEngine
+from include.etl.engines.oracle_settings import FURTHER, PLACE, SETTINGS, setting
 from include.etl.engines.oracle_types import plan
 from include.etl.errors import ConfigurationError, DataError, ExtractionError, TransientError
 
@@ -52,6 +53,8 @@ class FakeConnection:
         self.protocol = "tcp"
         self.current_schema: str | None = None
         self.answers: dict[str, list[tuple[Any, ...]] | Exception] = {}
+        self.refuses: dict[str, Exception] = {}
+        self.nls = {one.name.upper(): one.value for one in (*PLACE, *SETTINGS)}
         self.cancelled = threading.Event()
         self.closed = False
 
@@ -91,8 +94,13 @@ class FakeCursor:
 
     def execute(self, sql: str, values: Any = None) -> None:
         self.connection.sent.append(sql)
+        for key, error in self.connection.refuses.items():
+            if key in sql:
+                raise error
 
     def fetchall(self) -> list[tuple[Any, ...]]:
+        if "nls_session_parameters" in self.connection.sent[-1]:
+            return list(self.connection.nls.items())
         answer = next((rows for key, rows in self.connection.answers.items() if key in self.connection.sent[-1]), [])
         if isinstance(answer, Exception):
             raise answer
@@ -206,23 +214,57 @@ def test_what_a_session_sends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert batch.schema == stream.schema
     assert batch["AT"][0].value == 1709233199123456789
     assert batch.slice(1).to_pylist() == [dict.fromkeys(stream.schema.names)]
-    assert fake.sent[:3] == [
-        "alter session set time_zone = '+00:00'",
+    begun = fake.sent.index("set transaction read only")
+    assert fake.sent[0] == "alter session set time_zone = '+00:00'"
+    assert fake.sent[1:begun] == [
+        "alter session set nls_territory = 'AMERICA' nls_language = 'AMERICAN'",
+        setting(*SETTINGS),
+        "select parameter, value from nls_session_parameters",
+        *map(setting, FURTHER),
+    ]
+    assert fake.sent[begun : begun + 2] == [
         "set transaction read only",
         "parse select * from (\nselect * from t where day >= :v0\n)",
     ]
-    assert fake.sent[3] == (
+    assert fake.sent[begun + 2] == (
         "select \"ID\" as \"ID\", to_char(\"AMOUNT\", 'TM9', 'NLS_NUMERIC_CHARACTERS=''.,''') as \"AMOUNT\", "
         'to_char(sys_extract_utc("AT"), \'SYYYY-MM-DD"T"HH24:MI:SS.FF9\') as "AT", "DAY" as "DAY" from (\n'
         "select * from t where day >= :v0\n) q_"
     )
-    assert fake.sent[4:] == ["rollback"]
+    assert fake.sent[begun + 3 :] == ["rollback"]
+    assert session.unpinned == []
     assert fake.closed
     assert fake.asked["parameters"] == {"v0": 5}
     assert fake.asked["requested_schema"].types == [pa.int64(), pa.string(), pa.string(), pa.timestamp("s")]
     seen: Any = fake
     assert (len(seen.module), len(seen.action), seen.call_timeout) == (48, 32, 60_000)
     assert engine().label.startswith(seen.client_identifier)
+
+
+@pytest.mark.parametrize("name", [one.name for one in (*PLACE, *SETTINGS)])
+def test_a_session_that_is_set_otherwise_is_refused_by_the_setting(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A logon trigger that makes it linguistic: a range of keys holds other rows."""
+    fake = opened(monkeypatch)
+    fake.nls[name.upper()] = "FRENCH"
+    with pytest.raises(ConfigurationError, match=f"as reading needs it: {name} is 'FRENCH'"), engine().session():
+        pass
+    assert fake.closed
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "told"),
+    [
+        ("ORA-02248: invalid option for ALTER SESSION", 2248, []),
+        ("ORA-01031: insufficient privileges", 1031, ["query_rewrite_integrity cannot be set to 'enforced'"]),
+    ],
+)
+def test_what_a_version_lacks_is_passed_over_and_what_an_account_may_not_is_told(
+    monkeypatch: pytest.MonkeyPatch, message: str, code: int, told: list[str]
+) -> None:
+    fake = opened(monkeypatch)
+    fake.refuses["query_rewrite_integrity"] = oracle_error(message, code)
+    with engine().session() as session:
+        assert [one.partition(": ")[0] for one in session.unpinned] == told
 
 
 @pytest.mark.parametrize(
