@@ -20,6 +20,7 @@ from include.etl.engines.base import Engine, Query, Session, Statistics, Stream,
 from include.etl.engines.batches import OneStream, gather, make_schema
 from include.etl.engines.binding import bind
 from include.etl.engines.sqlite_catalog import statistics
+from include.etl.engines.sqlite_settings import pin, unlocked, with_names
 from include.etl.engines.sqlite_totals import register
 from include.etl.engines.sqlite_types import declared_type, stored_type, to_batch
 from include.etl.errors import ConfigurationError, DataError, ExtractionError, TransientError
@@ -65,9 +66,16 @@ class SqliteEngine(Engine):
 
     def _uri(self) -> str:
         """The hook's URI, always read-only; the hook leaves the path unquoted."""
+        path, _, _ = self._place()
+        return f"file:{quote(path)}?{urlencode({**self.options(), 'mode': 'ro'})}"
+
+    def options(self) -> dict[str, str]:
+        """What the connection's extras say of how to open the file."""
+        return dict(parse_qsl(self._place()[2]))
+
+    def _place(self) -> tuple[str, str, str]:
         hook: DbApiHook = SqliteHook(sqlite_conn_id=self.conn_id)  # type: ignore[no-untyped-call]
-        path, _, options = hook.get_uri().removeprefix("sqlite:///").partition("?")
-        return f"file:{quote(path)}?{urlencode({**dict(parse_qsl(options)), 'mode': 'ro'})}"
+        return hook.get_uri().removeprefix("sqlite:///").partition("?")
 
 
 class SqliteSession(Session):
@@ -83,8 +91,9 @@ class SqliteSession(Session):
     def begin(self) -> None:
         """Refuse all writing, and start the transaction; the first query takes its snapshot."""
         with self.engine.errors():
-            self.connection.execute("pragma query_only = on")
+            pin(self.connection, self.engine)
             self.connection.execute("begin")
+        self.unpinned = unlocked(self.engine.options())
 
     def schema(self, query: Query) -> pa.Schema:
         """Column names and types; only columns that declare no type are looked at, in one pass over the result."""
@@ -131,7 +140,7 @@ class SqliteSession(Session):
 
         A view takes no parameters, and renames the second of two columns `a` to `a:1`.
         """
-        select = bind(query, self.engine.dialect, lambda _: "null")
+        select = with_names(bind(query, self.engine.dialect, lambda _: "null"))
         with contextlib.closing(self.engine.connect()) as connection:
             connection.execute(f"create temp view _q as select * from (\n{select}\n)")
             described = connection.execute("pragma temp.table_info(_q)").fetchall()
@@ -209,7 +218,7 @@ def _number(value: Decimal) -> str | int | float:
 
 def _unclosed(query: Query) -> str:
     """The SQL without a closing semicolon, its placeholders left to SQLite."""
-    return bind(Query(query.sql), SqliteEngine.dialect, str)
+    return with_names(bind(Query(query.sql), SqliteEngine.dialect, str))
 
 
 def _original(name: str, names: set[str]) -> str:
