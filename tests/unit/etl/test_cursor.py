@@ -18,14 +18,14 @@ NAIVE, ZONED, DAY = pa.timestamp("us"), pa.timestamp("us", "UTC"), pa.date32()
 MOMENT = datetime(2024, 3, 9, 18, tzinfo=UTC)
 
 
-def source(zone: str) -> Source:
+def source(zone: str, kind: str = "time") -> Source:
     return Source.model_validate(
         {
             "source": "visits",
             "description": "Visits",
             "conn_id": "clinic",
             "table": "visits",
-            "cursor": {"column": "at", "timezone": zone},
+            "cursor": {"column": "at", "timezone": zone, "type": kind},
             "schedule": {"incremental": "0 2 * * *"},
             "output": {"formats": ["parquet"]},
         }
@@ -43,6 +43,42 @@ def test_instant_in_the_columns_own_type(kind: pa.DataType, expected: Any) -> No
 def test_other_columns_are_no_cursor() -> None:
     with pytest.raises(ConfigurationError, match=r"cursor.column: 'at' is int64; allowed: a timestamp or a date"):
         bound(MOMENT, pa.int64(), source("UTC"))
+
+
+@pytest.mark.parametrize("column", [pa.int16(), pa.uint64(), pa.decimal128(38, 0)])
+def test_numbers_are_compared_as_they_are_and_row_versions_as_bytes(column: pa.DataType) -> None:
+    assert bound(4711, column, source("UTC", "number")) == 4711
+    assert bound(4711, column, source("UTC", "rowversion")) == b"\0\0\0\0\0\0\x12\x67"
+    assert bound(None, column, source("UTC", "number")) is None
+
+
+@pytest.mark.parametrize("column", [pa.decimal128(38, 1), pa.float64(), pa.string(), NAIVE, DAY])
+def test_other_columns_are_no_number(column: pa.DataType) -> None:
+    with pytest.raises(ConfigurationError, match=r"'at' is .*; allowed: whole numbers, with cursor.type: number$"):
+        bound(4711, column, source("UTC", "number"))
+
+
+@pytest.mark.parametrize(
+    ("column", "advice"), [(pa.decimal128(9, 0), True), (pa.decimal128(9, 2), False), (pa.string(), False)]
+)
+def test_who_has_numbers_is_told_of_their_kind(column: pa.DataType, advice: bool) -> None:
+    end = "; or set cursor.type: number" if advice else ""
+    with pytest.raises(ConfigurationError, match=rf"allowed: a timestamp or a date{end}$"):
+        bound(MOMENT, column, source("UTC"))
+
+
+@pytest.mark.parametrize(
+    ("zone", "moment", "begin"),
+    [
+        ("America/New_York", datetime(2024, 11, 3, 5, 0, 0, 1, tzinfo=UTC), datetime(2024, 11, 3, 1)),
+        ("America/New_York", datetime(2024, 11, 3, 5, 31, 59, 999_999, tzinfo=UTC), datetime(2024, 11, 3, 1)),
+        ("America/New_York", datetime(2024, 11, 3, 5, 2, tzinfo=UTC), datetime(2024, 11, 3, 1)),
+        ("Australia/Lord_Howe", datetime(2024, 4, 6, 14, 43, 7, tzinfo=UTC), datetime(2024, 4, 7, 1, 30)),
+    ],
+)
+def test_the_hour_begins_with_a_whole_minute(zone: str, moment: datetime, begin: datetime) -> None:
+    """Whatever minute, second and microsecond of it the bound lies in."""
+    assert bound(moment, NAIVE, source(zone)) == begin
 
 
 def test_hour_that_comes_twice_is_read_when_it_has_passed() -> None:

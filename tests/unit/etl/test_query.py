@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,57 @@ def test_first_window_takes_rows_without_cursor_too() -> None:
     built = query.build(source(table="visits"), "postgres", FIRST, None, END)
     assert built.sql.endswith('WHERE ("updated_at" < :window_end OR "updated_at" IS NULL)')
     assert dict(built.params) == {"window_end": END}
+
+
+@pytest.mark.parametrize("nulls", ["every_run", "first_run", "refuse"])
+@pytest.mark.parametrize(
+    ("window", "held", "without"),
+    [
+        (FULL, "before start within end after", True),
+        (FIRST, "before start within", True),
+        (LATER, "start within", "every"),
+        (Window(mode="range", start=START, end=END, read_from=START), "start within", False),
+        (Window(mode="backfill", start=START, end=END, read_from=START), "start within", False),
+        (Window(mode="range", end=END), "before start within", True),
+    ],
+)
+def test_rows_that_a_window_takes(window: Window, held: str, without: bool | str, nulls: str) -> None:
+    """Asked of a database. Rows without cursor come with every later run, unless its policy is to read them once."""
+    of = source(table="visits", cursor={"column": "updated_at", "nulls": nulls})
+    asked = query.build(of, "sqlite", window, "2024-01-01", "2024-01-02")
+    rows = {
+        "before": "2023-12-31 23:59:59",
+        "start": "2024-01-01",
+        "within": "2024-01-01 23:59:59",
+        "end": "2024-01-02",
+        "after": "2024-01-02 00:00:01",
+        "without": None,
+    }
+    expected = [*held.split(), *(["without"] if without is True or (without and nulls != "first_run") else [])]
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE visits (name TEXT, updated_at TEXT)")
+        connection.executemany("INSERT INTO visits VALUES (?, ?)", rows.items())
+        found = [name for name, _ in connection.execute(asked.sql, dict(asked.params))]
+    assert found == expected
+
+
+def test_a_window_needs_a_cursor_and_is_on_it_by_default(template: Any) -> None:
+    assert "(updated_at >= :window_start AND updated_at < :window_end)" in template("SELECT 1 WHERE {{ window() }}").sql
+    assert template("SELECT 1 AS {{ mode }} WHERE {{ window() }}", FULL).sql == "SELECT 1 AS full WHERE 1 = 1"
+    with pytest.raises(ConfigurationError, match=r"visits.sql: window\(\) needs `cursor` in visits.yaml"):
+        template("SELECT 1 WHERE {{ window() }}", FULL, cursor=None, schedule={"full": "@daily"})
+
+
+def test_a_full_run_may_read_without_window(template: Any) -> None:
+    assert template("SELECT 1 AS a", FULL).params == {}
+    with pytest.raises(ConfigurationError, match=r"put \{\{ window\('updated_at'\) \}\} in its WHERE clause"):
+        template("SELECT 1 AS a")
+
+
+def test_tables_are_those_that_a_query_reads() -> None:
+    sql = "WITH own AS (SELECT * FROM a.visits) SELECT * FROM own JOIN beds ON 1 = 1 JOIN a.own x ON 1 = 1 JOIN beds b"
+    assert query.tables(query.Query(sql), "postgres") == [["beds"], ["a", "own"], ["a", "visits"]]
+    assert query.keys_query("a.beds", ["id", "no"], "postgres").sql == 'SELECT DISTINCT "id", "no" FROM "a"."beds"'
 
 
 def test_template_renders_the_window(template: Any) -> None:

@@ -18,8 +18,11 @@ from sqlglot import exp
 from include.etl import slices
 from include.etl.engines import engine_class
 from include.etl.engines.base import Query, Session, Statistics, Step, Stream
+from include.etl.errors import StorageError
+from include.etl.handover import Extracted, Plan, Slice, Window
 from include.etl.sql_guard import only_select
 from tests.servers import DatabaseServer
+from tests.unit.etl.test_plan import NOW
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 
@@ -122,6 +125,22 @@ def test_a_window_is_cut_by_its_own_rows() -> None:
 )
 def test_no_ground_to_cut_on_gives_one_slice(statistics: Statistics) -> None:
     assert slices.cut("k", statistics, 10) == [slices.Bounds()]
+
+
+def read(index: int, plan: str = "this") -> Extracted:
+    return Extracted(slice=Slice(index=index), parts=[], rows=0, bytes=0, query_hash="", extracted_at=NOW, plan_id=plan)
+
+
+def test_what_was_read_is_of_this_plan_and_in_its_order() -> None:
+    """Airflow hands on what slices of earlier plans have returned, too."""
+    window = Window(mode="full", end=NOW)
+    plan = Plan(run_id="run", window=window, slices=[Slice(index=0), Slice(index=1)], id="this")
+    found = [read(2), read(1), read(0, "earlier"), read(0), read(1, "earlier")]
+    assert slices.extracted_by(plan, found, "visits") == [found[3], found[1]]
+    with pytest.raises(StorageError, match=r"'visits': .* slice 0 was not read since"):
+        slices.extracted_by(plan, found[:3], "visits")
+    with pytest.raises(StorageError, match=r"slice 0, 1 was not read since"):
+        slices.extracted_by(plan, [], "visits")
 
 
 @pytest.mark.parametrize(
