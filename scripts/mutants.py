@@ -33,11 +33,7 @@ JUDGES: Mapping[str, list[str]] = {
     "row_versions": [f"{ETL}/test_row_versions.py"],
     "slices": [f"{ETL}/test_slices.py", f"{INTEGRATION}/test_slices.py"],
     "query": [f"{ETL}/test_query.py", f"{INTEGRATION}/test_boundaries.py"],
-    "records/checkpoint": [
-        "tests/unit/records/test_checkpoint.py",
-        f"{ETL}/test_plan.py",
-        f"{INTEGRATION}/test_checkpoints.py",
-    ],
+    "records/checkpoint": ["tests/unit/records", f"{INTEGRATION}/test_checkpoints.py"],
     "completeness/checksums": ["tests/unit/completeness", f"{INTEGRATION}/test_completeness.py"],
     "completeness/extraction": ["tests/unit/completeness", f"{INTEGRATION}/test_completeness.py"],
     "completeness/publication": ["tests/unit/completeness", f"{INTEGRATION}/test_completeness.py"],

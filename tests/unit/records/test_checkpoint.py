@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from include.etl.errors import CheckpointError, StorageError
 from include.etl.handover import Window
 from include.etl.records import checkpoint
 from include.etl.storage import Storage, read_json
@@ -70,3 +74,124 @@ def test_clocks_may_differ_by_so_much(tmp_path: Path, beyond: timedelta, refused
     else:
         checkpoint.refuse_ahead(source(), current, NOW)
     checkpoint.refuse_ahead(source(), None, NOW)
+
+
+def test_what_is_put_is_what_is_read_and_kept(tmp_path: Path) -> None:
+    storage, variables = Storage(tmp_path), Memory()
+    before = datetime.now(UTC)
+    assert checkpoint.read(source(), variables, storage) is None
+    put = checkpoint.put(source(), NOW, "night", variables, storage)
+    assert (put.source, put.cursor, put.bound, put.run_id) == ("visits", "updated_at", NOW, "night")
+    assert before <= put.updated_at <= datetime.now(UTC)
+    assert list(variables) == ["checkpoint__visits"]
+    assert json.loads(variables["checkpoint__visits"]) == put.model_dump(mode="json")
+    assert checkpoint.read(source(), variables, storage) == put
+    (path,) = checkpoint.history(storage, "visits")
+    assert path == checkpoint.version(tmp_path / "checkpoints" / "visits", "json", put.updated_at)
+    (path.parent / ".x.json").write_text("{")  # a file manager's, or half a file
+    assert checkpoint.history(storage, "visits") == [path]
+
+
+def test_a_copy_that_does_not_hold_what_was_written_is_no_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoint has moved: the next run reads on, and tries to keep it again."""
+    storage, variables = Storage(tmp_path), Memory()
+    monkeypatch.setattr(checkpoint, "read_json", lambda path: {})
+    with pytest.raises(StorageError, match="did not hold the checkpoint that was written; it is moved all the same"):
+        checkpoint.put(source(), NOW, "night", variables, storage)
+    assert checkpoint.history(storage, "visits") == []
+    assert checkpoint.parse(source(), variables) is not None
+
+
+NUMBERED = {"cursor": {"column": "updated_at", "type": "number"}}
+
+
+@pytest.mark.parametrize(
+    ("of", "changes", "message"),
+    [
+        ({}, {"bound": 4711}, "bound: a moment such as 2024-03-09T18:00:00Z, as cursor.type says"),
+        (NUMBERED, {"bound": "2024-03-09T18:00:00Z"}, "bound: a number such as 4711, as cursor.type says"),
+        ({}, {"source": "beds"}, "it is of source 'beds', cursor 'updated_at'; the configuration says 'visits'"),
+        ({}, {"cursor": "at"}, "it is of source 'visits', cursor 'at'; the configuration says 'visits', 'updated_at'"),
+        (
+            {"cursor": None, "schedule": {"full": "@daily"}},
+            {},
+            "it is of source 'visits', cursor 'updated_at'; the configuration says 'visits', None",
+        ),
+        ({}, {"bound": "2024-03-09"}, "bound: Value error, a moment with a time zone"),
+        ({}, {"updated_at": "1706745600"}, "updated_at: Value error, a moment such as 2024-03-09T18:00:00Z"),
+        (NUMBERED, {"bound": "4711"}, "bound: "),
+        ({}, {"more": 1}, "more: Extra inputs are not permitted"),
+    ],
+)
+def test_one_of_another_kind_is_refused(of: dict[str, Any], changes: dict[str, Any], message: str) -> None:
+    good = {"source": "visits", "cursor": "updated_at", "run_id": "run"}
+    moments = {"bound": "2024-03-09T18:00:00Z", "updated_at": "2024-03-09T18:00:00Z"}
+    with pytest.raises(CheckpointError) as refused:
+        checkpoint.understood(source(**of), json.dumps(good | moments | changes))
+    text = str(refused.value)
+    assert text.startswith(f"checkpoint (Airflow Variable 'checkpoint__visits') cannot be used: {message}")
+    assert "Restore it: python scripts/checkpoints.py restore visits; or begin again: python scripts/" in text
+
+
+def test_a_number_is_one(tmp_path: Path) -> None:
+    variables = Memory()
+    put = checkpoint.put(source(**NUMBERED), 4711, "run", variables, Storage(tmp_path))
+    assert checkpoint.parse(source(**NUMBERED), variables) == put
+    checkpoint.refuse_ahead(source(**NUMBERED), put, NOW)
+
+
+PUBLISHED = SimpleNamespace(key=["visit_id"], partition_by="day", cursor="seen")
+
+
+@pytest.mark.parametrize(
+    ("changes", "configured", "of", "found"),
+    [
+        ({}, False, {}, True),
+        ({"key": ["id"]}, False, {}, False),
+        ({"partition_by": None}, False, {}, False),
+        ({"cursor": "updated_at"}, False, {}, False),
+        ({}, True, {}, False),  # it is still there: another source
+        (
+            {"key": []},
+            False,
+            {"primary_key": [], "cursor": {"column": "updated_at"}},
+            False,
+        ),  # without a key, nothing tells that it is the same
+    ],
+)
+def test_a_source_that_had_another_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], configured: bool, of: Any, found: bool
+) -> None:
+    """Found by the names under which key, cursor and partition were published last."""
+    mine = {"output": {"formats": ["parquet"], "partition_by": "day"}, "transform": {"rename": {"updated_at": "seen"}}}
+    storage = Storage(tmp_path)
+    for name in ("a_spoilt", "b_empty", "old"):
+        storage.folder("processed", name)
+    (tmp_path / "sources").mkdir()
+    if configured:
+        (tmp_path / "sources" / "old.yaml").touch()
+    last = SimpleNamespace(**(vars(PUBLISHED) | changes))
+    published = {"b_empty": [], "old": [SimpleNamespace(key=["x"], partition_by=None, cursor=None), last]}
+
+    def current(_: Storage, name: str) -> Any:
+        if name == "a_spoilt":
+            raise StorageError("a manifest is damaged")
+        return published[name]
+
+    monkeypatch.setattr(checkpoint, "include_folder", lambda: tmp_path)
+    monkeypatch.setattr(checkpoint.manifest, "current", current)
+    if found:
+        with pytest.raises(CheckpointError, match="'visits' has no checkpoint, but 'old', which include/sources has"):
+            checkpoint.read(source(**mine, **of), Memory(), storage)
+    else:
+        assert checkpoint.read(source(**mine, **of), Memory(), storage) is None
+
+
+def test_what_is_replaced_is_kept_word_by_word(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    checkpoint.keep_replaced(storage, "visits", None)
+    checkpoint.keep_replaced(storage, "visits", "{ damaged \u00e9")
+    (path,) = storage.folder("checkpoints", "visits").iterdir()
+    assert (path.suffix, path.read_text(encoding="utf-8")) == (".replaced", "{ damaged \u00e9")
+    assert path.stat().st_mode & 0o777 == checkpoint.FILE_MODE
+    assert checkpoint.history(storage, "visits") == []
