@@ -43,7 +43,7 @@ JUDGES: Mapping[str, list[str]] = {
     "completeness/versions": [f"{INTEGRATION}/test_verify.py"],
     "publication/added": PUBLICATION,
     "publication/deletes": PUBLICATION,
-    "publication/files": [*PUBLICATION, f"{INTEGRATION}/test_schema_changes.py"],
+    "publication/files": ["tests/unit/publication", *PUBLICATION, f"{INTEGRATION}/test_schema_changes.py"],
     "publication/journal": [*PUBLICATION, f"{INTEGRATION}/test_power_cut.py"],
     "publication/keys": PUBLICATION,
     "publication/merge": PUBLICATION,
