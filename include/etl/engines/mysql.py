@@ -16,20 +16,24 @@ import pyarrow as pa
 import pymysql
 from airflow.providers.mysql.hooks.mysql import MySqlHook
 from pymysql.constants import ER
+from sqlglot.errors import SqlglotError
 
-from include.etl.engines.base import Engine, Query, Session, Statistics, Stream, Writers
+from include.etl.engines.base import Engine, Origins, Query, Session, Statistics, Stream, Writers
 from include.etl.engines.batches import BYTES_PER_VALUE, OneStream, Row, make_schema, rows_at_once
 from include.etl.engines.binding import bind
 from include.etl.engines.deadline import cut_line
-from include.etl.engines.mysql_catalog import is_mariadb, statistics
+from include.etl.engines.mysql_catalog import statistics
 from include.etl.engines.mysql_connection import connect, kill_query
-from include.etl.engines.mysql_errors import KEPT_WARNINGS, connecting, querying, refuse_lost_values
+from include.etl.engines.mysql_errors import MORE_WARNINGS, connecting, querying, refuse_losses
+from include.etl.engines.mysql_origins import origins
 from include.etl.engines.mysql_packets import RowPackets
 from include.etl.engines.mysql_rows import to_batch
-from include.etl.engines.mysql_sql import literal
+from include.etl.engines.mysql_settings import pin
+from include.etl.engines.mysql_sql import literal, quoted_path
 from include.etl.engines.mysql_statement import Statement
 from include.etl.engines.mysql_types import Column, arrow_type
 from include.etl.engines.mysql_writers import writers
+from include.etl.engines.origins import Path, dotted, reading
 from include.etl.engines.row_pipe import Pipe
 from include.etl.errors import ConfigurationError, ExtractionError, TransientError
 
@@ -37,6 +41,8 @@ BLOCK_BYTES = 2 << 20
 """How much of the line is held at a time, if rows are not longer."""
 GRACE_S = 5.0
 """How long after its own timeout the server may go on before the client gives up."""
+OPENED_LATE = "{} was opened after the session's snapshot, and may be another table than the one that was there then"
+NOT_READ = "the query cannot be read here, so that its tables were not opened before the session's snapshot"
 
 
 class MySqlEngine(Engine):
@@ -106,28 +112,25 @@ class MySqlSession(Session):
     def __init__(self, engine: MySqlEngine, connection: Any) -> None:
         self.engine = engine
         self.connection = connection
+        self.unpinned: list[str] = []
         self._stream = OneStream()
+        self._opened: set[Path] = set()
+        self._reading = False
+        self._kept_warnings = 0
         self._comment = f"/* {engine.label.replace('*/', '')} */ "
 
     def begin(self) -> None:
-        """Set what holds for the session, and start the transaction with its snapshot.
-
-        The server may wait for a slow reader as long as for the query, not only its default of a minute.
-        """
-        timeout_s = self.engine.limits.statement_timeout_s
-        whole_s = max(1, math.ceil(timeout_s))
+        """Set what holds for the session, and start a transaction; its snapshot is taken by its first reading."""
         if self.engine.limits.require_tls and not self._ask("show session status like 'Ssl_cipher'")[0][1]:
             raise self.engine.not_encrypted()
-        maria = is_mariadb(self._ask)
-        limit = f"max_statement_time = {timeout_s:f}" if maria else f"max_execution_time = {timeout_s * 1000:.0f}"
-        self._ask(
-            f"set session {limit}, time_zone = '+00:00', net_write_timeout = {whole_s}, "
-            "group_concat_max_len = 1073741824, "  # longer texts are cut, with but a warning
-            f"max_error_count = {KEPT_WARNINGS}, "  # so that such a warning is kept among others
-            f"lock_wait_timeout = {max(1, whole_s // 2)}, innodb_lock_wait_timeout = {max(1, whole_s // 2)}"
-        )
-        self._ask("set session transaction isolation level repeatable read, read only")
-        self._ask("start transaction with consistent snapshot, read only")
+        pinned = pin(self._ask, self.engine)
+        self.unpinned, self._kept_warnings = list(pinned.caveats), pinned.kept_warnings
+        self._ask("start transaction read only")
+
+    def origins(self, query: Query) -> Origins:
+        """What the query reads here, and what of it the server's own transactions and snapshot do not show."""
+        self._stream.refuse_second()
+        return origins(self._ask, query.sql)
 
     def schema(self, query: Query) -> pa.Schema:
         """Column names and types, as the server describes the result; the query does not run."""
@@ -141,13 +144,46 @@ class MySqlSession(Session):
     def writers(self) -> Writers:
         """Open transactions and running statements of the server, as far as the account may see them."""
         self._stream.refuse_second()
+        if not self._reading:  # the list has this session only with a snapshot
+            self._begin_anew("with consistent snapshot, read only")
         return writers(self._ask)
 
     def stream(self, query: Query) -> Stream:
         """Rows as the server holds them; the query starts with the first batch that is asked for."""
         sql = self._bind(query)
+        self._open(query)
         schema = self._make_schema(self._describe(sql))
         return Stream(schema, self._stream.run(self._batches(sql, schema)))
+
+    def _open(self, query: Query) -> None:
+        """Lock what the query names against changes of its definition, before the transaction has its snapshot.
+
+        Otherwise a table that another session puts in its place, filled after the snapshot, would look empty. One
+        statement opens all of them, and has all locks before it could take a snapshot.
+        """
+        self._stream.refuse_second()
+        names = [path for path in self._relations(query) if path not in self._opened]
+        if names and not self._reading:
+            self._begin_anew("read only")
+        elif names:
+            self.unpinned.append(OPENED_LATE.format(", ".join(map(dotted, names))))
+        if names:
+            probes = ", ".join(f"(select 1 from {quoted_path(path)} limit 0)" for path in names)
+            self._ask(f"select {probes}")
+        self._opened.update(names)
+        self._reading = True
+
+    def _relations(self, query: Query) -> Sequence[Path]:
+        try:
+            return reading(query.sql, self.engine.dialect).relations
+        except SqlglotError:
+            self.unpinned.append(NOT_READ)
+            return []
+
+    def _begin_anew(self, how: str) -> None:
+        self._ask("rollback")
+        self._ask(f"start transaction {how}")
+        self._opened.clear()
 
     def close(self) -> None:
         """End a stream that still runs, roll back, and leave."""
@@ -189,8 +225,16 @@ class MySqlSession(Session):
                 yield from pipe.items(limits.statement_timeout_s + GRACE_S)
             finally:
                 self._end(pipe, rows)
-            if rows.warnings:
-                refuse_lost_values([int(code) for _, code, _ in self._ask("show warnings")], self.engine)
+            self._heed(rows.warnings)
+
+    def _heed(self, warnings: int) -> None:
+        """Find out whether values were cut, as far as the server keeps the statement's warnings."""
+        if not warnings:
+            return
+        codes = [int(code) for _, code, _ in self._ask("show warnings")]
+        refuse_losses(codes, self.engine)
+        if len(codes) >= self._kept_warnings:
+            self.unpinned.append(MORE_WARNINGS.format(self._kept_warnings))
 
     def _end(self, pipe: Pipe[pa.RecordBatch], rows: RowPackets) -> None:
         """Leave neither a thread nor rows on their way: stop the query, or cut the line to a server that goes on."""

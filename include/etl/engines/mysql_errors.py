@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Sequence
 
@@ -10,8 +9,6 @@ from pymysql.constants import CR, ER
 
 from include.etl.engines.base import Engine
 from include.etl.errors import ConfigurationError, DataError, ExtractionError, TransientError
-
-log = logging.getLogger(__name__)
 
 TIMEOUTS = {1969, 3024}
 STOPPED = {1028, 1317}
@@ -29,8 +26,12 @@ TRANSIENT = {
 }  # fmt: skip
 LOST_VALUES = {1260, 1301}
 """Warnings: GROUP_CONCAT was cut, a result was larger than max_allowed_packet and became NULL."""
-KEPT_WARNINGS = 65535
-"""As many as a server keeps at most, if it is told to."""
+LOST_ROWS = 1931
+"""Warning of MariaDB: max_recursive_iterations or LIMIT ROWS EXAMINED has ended the query early."""
+MORE_WARNINGS = (
+    "the query gave more warnings than the {} that the server keeps (max_error_count): whether values were cut or "
+    "became NULL, as they were larger than max_allowed_packet, is not known"
+)
 DATA = {1264, 1292, 1365, 1366, 1406, 1690, 3140, 3141, 3143, 3156, 3616, 3617, 3731, 3732}  # range, text, JSON, places
 NAMES_ONLY = {1044, 1045, 1046, 1049, 1051, 1052, 1054, 1060, 1142, 1143, 1146, 1227, 1251, 1290, 1305, 1698, 1792}
 """Errors whose messages quote users and names of the database's objects, and no values."""
@@ -65,15 +66,18 @@ def querying(error: Exception, engine: Engine, seconds: float, *, reading_rows: 
     return _kind(error, number)(f"{engine}: {shown} (error {number})")
 
 
-def refuse_lost_values(codes: Sequence[int], engine: Engine) -> None:
-    """Raise DataError where the server's warnings say that a function gave less than its whole value."""
+def refuse_losses(codes: Sequence[int], engine: Engine) -> None:
+    """Raise DataError where the server's warnings say that a value or the result is not whole."""
     if LOST_VALUES & set(codes):
         raise DataError(
             f"{engine}: a function of the query gave more than the server allows, so that values were cut or became "
             "NULL; raise max_allowed_packet, or select what the value is made of"
         )
-    if len(codes) >= KEPT_WARNINGS:
-        log.warning("%s: more warnings than the server keeps; whether values were cut cannot be told", engine)
+    if LOST_ROWS in codes:
+        raise DataError(
+            f"{engine}: the server ended the query early, and rows may be missing: max_recursive_iterations or LIMIT "
+            "ROWS EXAMINED; raise the setting, or take the clause out of the query"
+        )
 
 
 def malformed(engine: Engine) -> TransientError:

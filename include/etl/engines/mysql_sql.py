@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
@@ -12,6 +13,11 @@ from include.etl.engines.base import Value
 def quoted(name: str) -> str:
     """A column name as MySQL quotes it."""
     return "`" + name.replace("`", "``") + "`"
+
+
+def quoted_path(path: Sequence[str]) -> str:
+    """A table's name, with what stands before it."""
+    return ".".join(quoted(part) for part in path)
 
 
 def literal(value: Value) -> str:

@@ -22,6 +22,8 @@ Definition = Callable[[Path], str | None]
 Ways = list[tuple[Path, ...]]
 """The tables that a row is made of; several, where rows come in several ways."""
 
+WITH_DUAL = ("mysql", "oracle")
+"""Dialects in which DUAL stands for no table."""
 JOINED = (
     "rows come from a join of {}: one whose partner is committed later appears with a time of long ago; run mode full "
     "now and then, or set cursor.lookback"
@@ -96,6 +98,8 @@ class _Reader:
         if not isinstance(node, exp.Table):
             return self.ways(node, named)
         path = tuple(part.name for part in node.parts)
+        if self._dialect in WITH_DUAL and len(path) == 1 and path[0].upper() == "DUAL":
+            return []
         return named[path[0]] if len(path) == 1 and path[0] in named else self._relation(path)
 
     def _relation(self, path: Path) -> Ways:

@@ -22,6 +22,7 @@ from tests.servers import DatabaseServer
 SERVERS = [
     pytest.param("postgres", marks=pytest.mark.postgres),
     pytest.param("mysql-mariadb", marks=pytest.mark.mariadb),
+    pytest.param("mysql", marks=pytest.mark.mysql),
     *(["mssql-mssql-python", "mssql-pymssql"] if os.environ.get("TEST_MSSQL_URI") else []),
     *(["oracle"] if os.environ.get("TEST_ORACLE_URI") else []),
 ]

@@ -47,7 +47,10 @@ def both(lab: Lab, sql: str, folder: Path, **params: Any) -> tuple[Totals, Total
 
 
 def test_every_type_has_one_checksum(lab: Lab, table: str, tmp_path: Path) -> None:
-    skipped = {*NOT_HASHED.get(lab.database, ()), *lab.missing_types({declared for declared, *_ in CASES[lab.kind]})}
+    skipped = {
+        *NOT_HASHED.get(lab.database, ()),
+        *lab.missing_types({declared for declared, *_ in CASES[lab.kind]}),
+    }
     cases = [case for case in CASES[lab.kind] if case[0] not in skipped and not case[0].startswith("interval day")]
     columns = ", ".join(f"c{n} {declared} null" for n, (declared, *_) in enumerate(cases))
     lab.execute(f"create table {table} ({columns})")

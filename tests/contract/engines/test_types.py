@@ -119,6 +119,7 @@ APART = {
 CASES = {
     "postgres": POSTGRES,
     "mysql": MYSQL,
+    "mysql-mariadb": MYSQL,
     "sqlite": SQLITE,
     "mssql-mssql-python": MSSQL,
     "mssql-pymssql": MSSQL,
@@ -161,6 +162,7 @@ UNFIT = {
         ("blob", "'abc'"),
     ],
 }
+UNFIT["mysql-mariadb"] = UNFIT["mysql"]
 UNFIT["mssql-mssql-python"] = UNFIT["mssql-pymssql"] = [
     ("datetime2(7)", "'9999-12-31T23:59:59.9999999'"),
     ("datetime2(7)", "'0001-01-01T00:00:00'"),

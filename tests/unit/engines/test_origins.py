@@ -34,6 +34,7 @@ def definition(path: Path) -> str | None:
         ("select * from a, (values row(1)) v (n)", ["a"]),
         ("select * from a, json_table('[]', '$[*]' columns (n int path '$')) j", ["a"]),
         ("select 1", []),
+        ("select 1 from dual", []),
         ("select * from plain", ["plain", "s.a"]),
         ("select * from nested", ["nested", "plain", "s.a"]),
         ("select * from parts", ["parts", "jan", "feb"]),
