@@ -25,6 +25,9 @@ class Cursor(Model):
     nulls: Literal["every_run", "first_run", "refuse"] = "every_run"
     """Rows whose cursor is NULL: read by every incremental run and published once (every_run), read only by runs that
     begin at the beginning, so that later ones are missed (first_run), or an error (refuse)."""
+    unreadable: Literal["refuse", "skip"] = "refuse"
+    """Rows whose cursor no window holds, such as a zero date, an infinity, NaN, or text that is no date: an error
+    (refuse), or left out of all runs and told by each (skip)."""
     lag: Duration | None = None
     """How far clocks that stamp rows may run behind the server's, and how long before its transaction a row may be
     stamped; nothing by default. Where open transactions cannot be seen, also how long they last, 10m at least."""

@@ -27,6 +27,7 @@ from include.etl.query import build, quote
 from include.etl.records import checkpoint
 from include.etl.records.run import Run
 from include.etl.storage import Storage, read_json, write_json
+from include.etl.unreadable import positions
 
 PATIENCE, PAUSE_S = timedelta(seconds=30), 0.5
 """How long plan waits for transactions to end, with no session open, and how often it looks."""
@@ -53,8 +54,10 @@ def observe(source: Source) -> int | None:
                 f"source {source.source!r}: cursor.column: {name!r} is not in the result of "
                 f"{source.query or source.table}; allowed: {', '.join(columns.names)}"
             )
-        cursor.bound(0, columns.field(name).type, source)  # refuses a column that holds no whole numbers
-        largest = selecting(everything, engine.dialect, [f"max({quote(name, engine.dialect)}) AS largest"])
+        type_, quoted = columns.field(name).type, quote(name, engine.dialect)
+        cursor.bound(0, type_, source)  # refuses a column that holds no whole numbers
+        where = positions(engine.dialect, type_).format(quoted)
+        largest = selecting(everything, engine.dialect, [f"max({quoted}) AS largest"], where)
         (found,) = session.single_row(largest)
     return None if found is None else int(found) + 1
 

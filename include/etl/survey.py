@@ -28,12 +28,12 @@ def survey(source: Source, window: Window) -> list[Bounds]:
     if not columns:
         return [Bounds()]
     engine = open_source(source, f"moh-etl {source.source} plan")
-    table = _table(source, window, engine.dialect)
+    table = table_of(source, window, engine.dialect)
     if not table:
         return [Bounds()]
     column = columns[0] if window.read_from is None else columns[-1]
     with engine.session() as session:
-        found = _statistics(source, session, table, column)
+        found = statistics_of(source, session, table, column)
         _warn_of_scans(source, table, columns, found.leading)
         times = bool(found.steps) and isinstance(found.steps[0].value, date)
         if not source.split or (window.read_from is not None and not times):
@@ -48,7 +48,7 @@ def survey(source: Source, window: Window) -> list[Bounds]:
     return [Bounds()]
 
 
-def _table(source: Source, window: Window, dialect: str) -> str | None:
+def table_of(source: Source, window: Window, dialect: str) -> str | None:
     """The table to ask about: of a query the one that `split` names, or the only one that it reads."""
     named = source.table or (source.split.table if source.split else None)
     if named:
@@ -57,7 +57,7 @@ def _table(source: Source, window: Window, dialect: str) -> str | None:
     return ".".join(found[0]) if len(found) == 1 else None
 
 
-def _statistics(source: Source, session: Session, table: str, column: str) -> Statistics:
+def statistics_of(source: Source, session: Session, table: str, column: str) -> Statistics:
     """Nothing where the catalogue cannot be asked: only slices and a warning rest on it."""
     try:
         return session.statistics(table, column)

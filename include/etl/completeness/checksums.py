@@ -182,24 +182,30 @@ def over(query: Query, dialect: str, fields: Mapping[str, pa.DataType]) -> Query
     return selecting(query, dialect, selected(dialect, fields))
 
 
-def selecting(query: Query, dialect: str, expressions: list[str]) -> Query:
-    """The query that has these expressions over another one's rows."""
+def selecting(query: Query, dialect: str, expressions: list[str], where: str = "") -> Query:
+    """The query that has these expressions over another one's rows, or over those that meet a condition."""
     listed = ", ".join(expressions)
     if dialect == "tsql":
-        return Query(converted(query.sql, expressions), query.params)
+        return Query(converted(query.sql, expressions, where), query.params)
     alias = "q_" if dialect == "oracle" else "_q"  # Oracle's names begin with a letter
-    return Query(f"select {listed} from (\n{query.sql}\n) {alias}", query.params)
+    met = f" where {where}" if where else ""
+    return Query(f"select {listed} from (\n{query.sql}\n) {alias}{met}", query.params)
+
+
+def counted(dialect: str, expression: str = "*") -> str:
+    """The number of rows, or of values, as this database prints it."""
+    return _COUNT[dialect].format(expression)
 
 
 def selected(dialect: str, fields: Mapping[str, pa.DataType]) -> list[str]:
     """The expressions: the rows, then the values and the sum of each column, all of them text."""
-    found = [_COUNT[dialect].format("*")]
+    found = [counted(dialect)]
     for name, type_ in fields.items():
         column = exp.to_identifier(name, quoted=True).sql(dialect=dialect)
         form = _form(dialect, kind_of(type_))
         assert form is not None, f"{name} has passed check_columns"
         summed = f"sys_extract_utc({column})" if dialect == "oracle" and getattr(type_, "tz", None) else column
-        found += [_COUNT[dialect].format(column), form.format(summed, getattr(type_, "scale", 0))]
+        found += [counted(dialect, column), form.format(summed, getattr(type_, "scale", 0))]
     return [f"{expression} as total_{number}" for number, expression in enumerate(found)]
 
 

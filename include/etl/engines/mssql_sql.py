@@ -20,10 +20,11 @@ def quoted(name: str) -> str:
     return "[" + name.replace("]", "]]") + "]"
 
 
-def converted(sql: str, selected: Sequence[str]) -> str:
+def converted(sql: str, selected: Sequence[str], where: str = "") -> str:
     """A SELECT of these expressions over the query, whose columns they call by their quoted names."""
     before, main, behind = parts(sql)
-    return f"{before}select {', '.join(selected)} from (\n{main}\n) as _q {behind}".rstrip()
+    met = f"where {where} " if where else ""
+    return f"{before}select {', '.join(selected)} from (\n{main}\n) as _q {met}{behind}".rstrip()
 
 
 def with_forms(sql: str, forms: Mapping[str, str | None]) -> str:

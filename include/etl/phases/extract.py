@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from include.etl import cursor, slices
+from include.etl import cursor, slices, unreadable
 from include.etl.completeness import extraction as completeness
 from include.etl.completeness.checksums import check_columns
 from include.etl.config import Source
@@ -121,11 +121,15 @@ def windowed(source: Source, engine: Engine, session: Session, window: Window, p
             )
     check_columns(source, columns, engine.dialect)
     _check_published(source, columns)
-    if not source.cursor or window.mode == "full":
+    if not source.cursor:
         return build(source, engine.dialect, window, part=part)
     column_type = columns.field(source.cursor.column).type
-    start = cursor.bound(window.read_from, column_type, source)
-    return build(source, engine.dialect, window, start, cursor.bound(window.end, column_type, source), part)
+    if window.mode == "full":
+        query = build(source, engine.dialect, window, part=part)
+    else:
+        start, end = (cursor.bound(place, column_type, source) for place in (window.read_from, window.end))
+        query = build(source, engine.dialect, window, start, end, part)
+    return unreadable.left_out(query, engine.dialect, column_type, source)
 
 
 def _check_published(source: Source, columns: pa.Schema) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from include.etl import numbers, quarantine, quarantine_decisions, slices
+from include.etl import cursor_check, numbers, quarantine, quarantine_decisions, slices
 from include.etl.config import Source
 from include.etl.engines import open_source
 from include.etl.engines.base import Writers
@@ -37,6 +37,7 @@ def plan(run: Run, parameters: Parameters, trigger: Trigger, variables: checkpoi
     Raises:
         ConfigurationError: a parameter makes no sense, or the checkpoint cannot be used.
         WriterTooOld: nothing can be read safely, and has not been for long.
+        DataError: the cursor column holds values that no window holds, and the source refuses them.
     """
     with measured(run, "plan") as counter:
         begin_anew(run)
@@ -49,6 +50,7 @@ def plan(run: Run, parameters: Parameters, trigger: Trigger, variables: checkpoi
         if parameters.drop:
             counter.facts.update(slices=0, dropped=dropping.drop(run, decided, parameters.drop))
             return decided
+        decided = decided.model_copy(update={"bound": cursor_check.check(run.source).on(decided.bound)})
         counter.facts.update(window=decided.window.model_dump(mode="json"), bound=decided.bound.model_dump(mode="json"))
         counter.facts.update(slices=len(decided.slices), conditions=conditions(run.source, decided.bound))
         numbers.remember(run.storage, run.source, decided.bound)

@@ -1,0 +1,164 @@
+"""What a source's cursor column holds that windows do not reach: looked for in every run, never left out in silence.
+
+A run reads what lies between two positions. A zero date, an infinity or a text that is no date lies between none, and a
+time of the far future not for years; so their rows would not be read, run after run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+
+from include.etl import cursor, unreadable
+from include.etl.completeness.checksums import counted, selecting
+from include.etl.config import Source
+from include.etl.engines import open_source
+from include.etl.engines.base import Engine, Query, Session, Statistics, Value
+from include.etl.errors import ConfigurationError, DataError
+from include.etl.handover import Bound, Window
+from include.etl.query import build, quote
+from include.etl.records.checkpoint import CLOCKS
+from include.etl.survey import statistics_of, table_of
+from include.etl.unreadable import Unreadable, kinds
+
+FUTURE = "cursor_future"
+SMALL = 1_000_000
+"""Rows of a table that is read once more where no index serves; the run itself reads it twice."""
+
+
+@dataclass
+class Checked:
+    """What operators are to know of a cursor column."""
+
+    caveats: list[str] = field(default_factory=list)
+    """What is not read, though nobody doubts the window's end."""
+    doubts: list[str] = field(default_factory=list)
+    """Why rows may be missed before the window's end."""
+
+    def on(self, bound: Bound) -> Bound:
+        """The bound, with what was found."""
+        if not (self.caveats or self.doubts):
+            return bound
+        told = [*bound.caveats, *self.doubts, *self.caveats]
+        grade = "not proven" if self.doubts else bound.grade
+        return bound.model_copy(update={"caveats": told, "degraded": True, "grade": grade})
+
+
+@dataclass(frozen=True)
+class _Column:
+    """The cursor column of a source, in a session with its database."""
+
+    source: Source
+    engine: Engine
+    session: Session
+    everything: Query
+    name: str
+    type_: pa.DataType
+
+    @property
+    def sql(self) -> str:
+        return quote(self.name, self.engine.dialect)
+
+    @property
+    def kinds(self) -> Sequence[Unreadable]:
+        return kinds(self.engine.dialect, self.type_)
+
+    @property
+    def label(self) -> str:
+        return f"cursor column {self.name!r} of {self.source.table or self.source.query}"
+
+    def count(self, conditions: Sequence[str], params: Mapping[str, Value], where: str = "") -> list[int]:
+        """How many rows meet each of the conditions, of those that meet `where`; one pass."""
+        dialect = self.engine.dialect
+        forms = [f"case when {condition.format(self.sql)} then 1 end" for condition in conditions]
+        named = [f"{counted(dialect, form)} as n_{number}" for number, form in enumerate(forms)]
+        query = Query(self.everything.sql, {**self.everything.params, **params})
+        return [int(n) for n in self.session.single_row(selecting(query, dialect, named, where.format(self.sql)))]
+
+
+def check(source: Source) -> Checked:
+    """What the cursor column holds that windows do not reach.
+
+    Raises:
+        DataError: it holds values that are no position, and `cursor.unreadable` is `refuse`.
+        ConfigurationError: it is not of the kind that `cursor.type` says.
+    """
+    if source.cursor is None or source.cursor.type == "rowversion":
+        return Checked()
+    engine = open_source(source, f"moh-etl {source.source} plan")
+    with engine.session() as session:
+        everything = build(source, engine.dialect, Window(mode="full", end=0))
+        columns = session.schema(everything)
+        if source.cursor.column not in columns.names:
+            return Checked()  # extract says so, with the columns that there are
+        type_ = columns.field(source.cursor.column).type
+        column = _Column(source, engine, session, everything, source.cursor.column, type_)
+        return _judged(column)
+
+
+def _judged(column: _Column) -> Checked:
+    source, checked = column.source, Checked()
+    assert source.cursor is not None
+    after = None if source.cursor.numbered else _first_of_the_future(column)
+    looked_for = [*column.kinds, *([] if after is None else [_future(column)])]
+    try:
+        numbers = _counted(column, looked_for, {} if after is None else {FUTURE: after})
+    except ConfigurationError as error:
+        why = f"whether rows lie where no window is was not looked for: {error}"
+        return Checked(doubts=[f"{column.label}: {why}"])
+    ahead = numbers.pop(FUTURE, 0)
+    found = [f"{n} rows with {kind}" for kind, n in numbers.items()]
+    if found and source.cursor.unreadable == "refuse":
+        raise DataError(
+            f"source {source.source!r}: cursor.column: {column.name!r}: {'; '.join(found)}: no window holds such a "
+            "value, so that no run would read these rows. Correct them in the source, or give them another value in a "
+            "query (NULL is read by every run, see cursor.nulls), or set cursor.unreadable: skip, which leaves them "
+            "out and says so"
+        )
+    checked.caveats += [f"{column.label}: {one}, left out (cursor.unreadable: skip)" for one in found]
+    if ahead:
+        zone = "" if getattr(column.type_, "tz", None) else f" by cursor.timezone = {source.cursor.timezone}"
+        checked.caveats.append(
+            f"{column.label}: {ahead} rows bear a time of the future{zone}, and are not read before it has come: they "
+            "are mistyped, or stamped by clocks of another time zone"
+        )
+    return checked
+
+
+def _first_of_the_future(column: _Column) -> Value:
+    """The first value of the column that rows cannot have been stamped with yet, even if clocks differ a little."""
+    after = datetime.now(UTC) + CLOCKS
+    if pa.types.is_date(column.type_):
+        after += timedelta(days=1)
+    return cursor.bound(after, column.type_, column.source)
+
+
+def _future(column: _Column) -> Unreadable:
+    """Rows that are read when their time comes, which may be in hours or in 200 years."""
+    readable = f" and {unreadable.none_of(column.kinds)}" if column.kinds else ""
+    return Unreadable(FUTURE, f"{{0}} >= :{FUTURE}{readable}")
+
+
+def _counted(column: _Column, looked_for: Sequence[Unreadable], params: Mapping[str, Value]) -> dict[str, int]:
+    """The rows of each kind that there are, by the column's index; or by one pass where that costs little.
+
+    Raises:
+        ConfigurationError: it would cost too much, or the database refuses.
+    """
+    if not looked_for:
+        return {}
+    table = table_of(column.source, Window(mode="full", end=0), column.engine.dialect)
+    known = statistics_of(column.source, column.session, table, column.name) if table else Statistics()
+    if known.leading is None:  # a view or a join: what an index below it may find
+        looked_for = [one for one in looked_for if not one.seek]
+    elif column.name not in known.leading:
+        if (known.rows or 0) > SMALL or not column.source.verify.count:
+            why = "it is too large" if column.source.verify.count else "verify.count is false"
+            raise ConfigurationError(f"it leads no index of {table}, and {why} to read all of it for this")
+        numbers = column.count([one.condition for one in looked_for], params)
+        return {one.kind: n for one, n in zip(looked_for, numbers, strict=True) if n}
+    found = {one.kind: column.count(["1 = 1"], params, one.seek or one.condition)[0] for one in looked_for}
+    return {kind: n for kind, n in found.items() if n}

@@ -1,0 +1,252 @@
+"""Rows whose cursor lies where no window is, on real servers, read by an account that may only read."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from include.etl import cursor_check
+from include.etl.engines import open_source
+from include.etl.errors import DataError
+from include.etl.handover import Window
+from include.etl.phases.extract import windowed
+from include.etl.sources import load_source
+from tests.integration.conftest import Project
+from tests.servers import DatabaseServer
+
+SOURCE = """
+source: visits
+description: Visits
+conn_id: clinic
+{origin}
+primary_key: [id]
+cursor: {{column: c, {cursor}}}
+schedule: {{incremental: "0 2 * * *"}}
+output: {{formats: [parquet]}}
+"""
+SERVERS = [
+    pytest.param("postgres_server", marks=pytest.mark.postgres),
+    pytest.param("mariadb_server", marks=pytest.mark.mariadb),
+]
+POSTGRES, MARIADB = (server.values[0] for server in SERVERS)
+QUERY = "SELECT v.id, v.c FROM stamped v WHERE {{ window('v.c') }}"
+LONG_AGO = "2024-01-05 08:00:00"
+LOW, HIGH = "-infinity or a year before 1", "infinity or a year after 9999"
+NONE = "a date with a zero in it, or a day that its month lacks"
+ZERO = "a zero date or a year before 1"
+CASES: list[Any] = [
+    *((POSTGRES, kind, value, LOW) for kind in ("timestamp", "timestamptz", "date") for value in ("-infinity",)),
+    *((POSTGRES, kind, value, HIGH) for kind in ("timestamp", "timestamptz", "date") for value in ("infinity",)),
+    (POSTGRES, "timestamp", "0044-03-15 12:00:00 BC", LOW),
+    (POSTGRES, "timestamptz", "294276-12-31 23:59:59", HIGH),
+    (POSTGRES, "date", "10000-01-01", HIGH),
+    *((MARIADB, kind, value, ZERO) for kind in ("datetime", "datetime(6)", "date") for value in ("0000-00-00",)),
+    *((MARIADB, kind, value, NONE) for kind in ("datetime(6)", "date") for value in ("2024-00-10", "2024-02-00")),
+    (MARIADB, "datetime", "2024-02-31", NONE),
+    (MARIADB, "timestamp null", "0000-00-00", "a zero date"),
+]
+CASES = [
+    pytest.param(*case, marks=pytest.mark.postgres if case[0] == POSTGRES else pytest.mark.mariadb) for case in CASES
+]
+
+
+@dataclass
+class Clinic:
+    """A table with a cursor column, and its source."""
+
+    project: Project
+    server: DatabaseServer
+
+    def create(self, kind: str, index: bool = True) -> None:
+        self.server.execute("drop table if exists stamped")
+        self.server.execute(f"create table stamped (id int primary key, c {kind})")
+        if index:
+            self.server.execute("create index stamped_c on stamped (c)")
+
+    def add(self, number: int, value: str) -> None:
+        with contextlib.closing(self.server.connect()) as connection, connection.cursor() as cursor:
+            if self.server.conn_type == "mysql":
+                cursor.execute("set sql_mode = 'ALLOW_INVALID_DATES'")
+            cursor.execute("insert into stamped values (%s, %s)", (number, value))
+
+    def configure(self, cursor: str = "lookback: 0s", origin: str = "table: stamped") -> None:
+        self.project.configure(SOURCE.format(cursor=cursor, origin=origin))
+
+    def keys(self) -> list[int]:
+        return [number for (number,) in self.project.rows("id")]
+
+
+@pytest.fixture
+def clinic(
+    project: Project, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Callable[[str], Clinic]:
+    (project.folder / "sql").mkdir()
+    (project.folder / "sql" / "visits.sql").write_text(QUERY)
+
+    def made(name: str) -> Clinic:
+        server: DatabaseServer = request.getfixturevalue(name)
+        monkeypatch.setenv("AIRFLOW_CONN_CLINIC", reader(server).airflow_connection)
+        found = Clinic(project, server)
+        found.configure()
+        return found
+
+    return made
+
+
+def reader(server: DatabaseServer) -> DatabaseServer:
+    """An account that may only read, and see open transactions."""
+    with contextlib.suppress(Exception):
+        server.execute(
+            "create role plain login password 'x'" if server.conn_type == "postgres" else "create user plain"
+        )
+    if server.conn_type == "postgres":
+        server.execute("grant pg_monitor, pg_read_all_data to plain")
+    else:
+        server.execute("alter user plain identified by 'x'")
+        server.execute("grant process on *.* to plain")
+        server.execute(f"grant select on {server.database}.* to plain")
+    return replace(server, user="plain", password="x")
+
+
+@pytest.mark.parametrize(("name", "kind", "value", "told"), CASES)
+def test_what_no_window_holds_is_found_and_can_be_left_out(
+    clinic: Callable[[str], Clinic], name: str, kind: str, value: str, told: str
+) -> None:
+    one = clinic(name)
+    one.create(kind)
+    one.add(1, LONG_AGO)
+    one.add(2, value)
+    one.server.execute("insert into stamped values (3, null)")
+    for origin in ("table: stamped", "query: visits.sql"):
+        one.configure(origin=origin)
+        with pytest.raises(DataError, match=rf"cursor.column: 'c': 1 rows with {told}: .*cursor.unreadable: skip"):
+            cursor_check.check(load_source("visits"))
+        one.configure("unreadable: skip", origin)
+        ((caveat,), doubts) = (found := cursor_check.check(load_source("visits"))).caveats, found.doubts
+        assert f"1 rows with {told}, left out" in caveat
+        assert not doubts
+        for window in (Window(mode="full", end=datetime.now(UTC)), Window(mode="incremental", end=datetime.now(UTC))):
+            assert read(window) == [1, 3]
+
+
+def read(window: Window) -> list[int]:
+    source = load_source("visits")
+    engine = open_source(source, "moh-etl test")
+    with engine.session() as session:
+        _, batches = session.stream(windowed(source, engine, session, window))
+        return sorted(number for batch in batches for number in batch.column("id").to_pylist())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        pytest.param(POSTGRES, "infinity", HIGH, marks=pytest.mark.postgres),
+        pytest.param(MARIADB, "2024-00-10", NONE, marks=pytest.mark.mariadb),
+    ],
+)
+def test_a_row_that_comes_later_stops_the_run_or_is_told(
+    clinic: Callable[[str], Clinic], name: str, value: str, told: str
+) -> None:
+    """It comes after the first run, so that no later window would meet it."""
+    one = clinic(name)
+    one.create("timestamp" if name == POSTGRES else "datetime")
+    one.add(1, LONG_AGO)
+    assert one.project.run().manifest["bound"]["caveats"] == []
+    one.add(2, value)
+    before = (one.project.files(), dict(one.project.variables))
+    for mode in ("incremental", "full"):
+        with pytest.raises(DataError, match=told):
+            one.project.run(mode=mode)
+    assert (one.project.files(), one.project.variables) == before
+    one.configure("unreadable: skip")
+    for mode in ("incremental", "full"):
+        manifest = one.project.run(mode=mode).manifest
+        assert f"1 rows with {told}, left out" in manifest["bound"]["caveats"][0]
+        assert (manifest["bound"]["degraded"], manifest["completeness"]["verified"]) == (True, True)
+    assert one.keys() == [1]
+
+
+@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize(("kind", "ahead"), [("date", timedelta(days=2)), ("timestamp", timedelta(hours=8))])
+def test_rows_of_the_future_are_told(clinic: Callable[[str], Clinic], name: str, kind: str, ahead: timedelta) -> None:
+    one = clinic(name)
+    one.create("datetime" if (kind, name) == ("timestamp", MARIADB) else kind)
+    one.add(1, LONG_AGO)
+    one.add(2, str((datetime.now(UTC) + ahead).replace(tzinfo=None, microsecond=0)))
+    one.add(3, "2204-01-01")
+    one.add(4, "9999-12-31")
+    bound = one.project.run().manifest["bound"]
+    assert "'c' of stamped: 3 rows bear a time of the future by cursor.timezone = UTC" in bound["caveats"][0]
+    assert (bound["degraded"], bound["grade"]) == (True, "writers seen")
+    assert one.keys() == [1]
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_without_an_index_a_large_table_is_not_read_for_it(
+    clinic: Callable[[str], Clinic], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = clinic(name)
+    one.create("date", index=False)
+    one.add(1, LONG_AGO)
+    one.add(2, "-infinity" if name == POSTGRES else "2024-00-10")
+    one.server.execute("analyze stamped" if name == POSTGRES else "analyze table stamped")
+    with pytest.raises(DataError, match="1 rows with"):
+        one.project.run()
+    monkeypatch.setattr(cursor_check, "SMALL", 1)
+    bound = one.project.run(start="2024-01-04", end="2024-01-07").manifest["bound"]
+    assert "leads no index of stamped, and it is too large" in bound["caveats"][0]
+    assert (bound["degraded"], bound["grade"]) == (True, "not proven")
+
+
+@pytest.mark.postgres
+def test_numbers_that_are_no_position(clinic: Callable[[str], Clinic]) -> None:
+    one = clinic(POSTGRES)
+    one.create("numeric(38,0)")
+    one.configure("type: number")
+    one.add(1, "7")
+    one.project.run()
+    for number, value in enumerate(("NaN", "1e30", "-1e30"), 2):
+        one.add(number, value)
+    before = (one.project.files(), dict(one.project.variables))
+    with pytest.raises(DataError, match="3 rows with NaN, or numbers beyond 64 bits"):
+        one.project.run()
+    assert (one.project.files(), one.project.variables) == before
+    one.configure("type: number, unreadable: skip")
+    one.add(8, "8")
+    assert "3 rows with NaN, or numbers beyond 64 bits, left out" in one.project.run().manifest["bound"]["caveats"][0]
+    assert one.keys() == [1, 8]
+    assert json.loads(one.project.variables["checkpoint__visits"])["bound"] == 9
+
+
+@pytest.mark.mariadb
+def test_an_unsigned_number_beyond_64_bits_is_no_position(clinic: Callable[[str], Clinic]) -> None:
+    one = clinic(MARIADB)
+    one.create("bigint unsigned")
+    one.configure("type: number")
+    one.add(1, "7")
+    one.add(2, "18446744073709551615")
+    with pytest.raises(DataError, match="1 rows with numbers beyond 64 bits"):
+        one.project.run()
+
+
+@pytest.mark.parametrize(("value", "column"), [(1706659200, "updated_at"), ("31/12/2024", "visit_date")])
+def test_what_sqlite_takes_for_a_time(project: Project, value: Any, column: str) -> None:
+    configured = SOURCE.replace("column: c", f"column: {column}").replace("[id]", "[visit_id]")
+    project.configure(configured.format(cursor="nulls: every_run", origin="table: visits"))
+    insert = f"INSERT INTO visits (visit_id, {column}) VALUES (?, ?)"
+    project.execute(insert, [(1, LONG_AGO[:10]), (2, None)])
+    project.run()
+    project.execute(insert, [(3, value)])
+    before = project.files()
+    with pytest.raises(DataError, match="1 rows with numbers, BLOBs, or text that is no date"):
+        project.run()
+    assert project.files() == before
+    project.configure(configured.format(cursor="unreadable: skip", origin="table: visits"))
+    project.run(mode="full")
+    assert [number for (number,) in project.rows("visit_id")] == [1, 2]
