@@ -170,7 +170,7 @@ def test_failures_in_a_row_and_recovery(ward: Ward) -> None:
     ward.project.execute("ALTER TABLE visits RENAME TO elsewhere")
     ward.run()
     first = json.loads((ward.project.folder / "data/alerts/visits/open.json").read_text())["failure by hand"]["since"]
-    assert "task extract failed with ConfigurationError" in ward.chat()
+    assert "task plan failed with ConfigurationError" in ward.chat()
     assert "Correct what the message names" in ward.chat()
     ward.run()
     assert "2 runs in a row have failed" in ward.chat()
