@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
@@ -16,15 +17,18 @@ from include.etl import cursor, unreadable
 from include.etl.completeness.checksums import counted, selecting
 from include.etl.config import Source
 from include.etl.engines import open_source
-from include.etl.engines.base import Engine, Query, Session, Statistics, Value
+from include.etl.engines.base import Engine, Numbering, Query, Session, Statistics, Value
 from include.etl.errors import ConfigurationError, DataError
 from include.etl.handover import Bound, Window
+from include.etl.numbering import doubts, overtaken
 from include.etl.query import build, quote
 from include.etl.records.checkpoint import CLOCKS
 from include.etl.survey import statistics_of, table_of
 from include.etl.unreadable import Unreadable, kinds
 
 FUTURE = "cursor_future"
+ROUNDING = timedelta(minutes=10)
+"""Zones differ by a quarter of an hour at least; less is a clock that is wrong."""
 SMALL = 1_000_000
 """Rows of a table that is read once more where no index serves; the run itself reads it twice."""
 
@@ -37,13 +41,17 @@ class Checked:
     """What is not read, though nobody doubts the window's end."""
     doubts: list[str] = field(default_factory=list)
     """Why rows may be missed before the window's end."""
+    numbering: Numbering | None = None
+    """What hands out the numbers, where the cursor is one."""
 
     def on(self, bound: Bound) -> Bound:
         """The bound, with what was found."""
-        if not (self.caveats or self.doubts):
+        largest = bound.asked - 1 if isinstance(bound.asked, int) else None
+        why = [*self.doubts, *filter(None, [overtaken(self.numbering, largest)])]
+        if not (self.caveats or why):
             return bound
-        told = [*bound.caveats, *self.doubts, *self.caveats]
-        grade = "not proven" if self.doubts else bound.grade
+        told = [*bound.caveats, *why, *self.caveats]
+        grade = "not proven" if why else bound.grade
         return bound.model_copy(update={"caveats": told, "degraded": True, "grade": grade})
 
 
@@ -96,7 +104,52 @@ def check(source: Source) -> Checked:
             return Checked()  # extract says so, with the columns that there are
         type_ = columns.field(source.cursor.column).type
         column = _Column(source, engine, session, everything, source.cursor.column, type_)
-        return _judged(column)
+        checked = _judged(column)
+        if source.cursor.numbered:
+            checked.numbering = _numbering(column)
+            checked.doubts += [f"{column.label}: {why}" for why in doubts(source, checked.numbering)]
+        elif not getattr(type_, "tz", None):
+            checked.caveats += _another_zone(column)
+        return checked
+
+
+def _numbering(column: _Column) -> Numbering | None:
+    """By the table that is named; where that is a view, by the tables below it."""
+    table = table_of(column.source, Window(mode="full", end=0), column.engine.dialect)
+    places = [*([table] if table else []), *column.session.origins(column.everything).relations]
+    found = (column.session.numbering(place, column.name) for place in dict.fromkeys(places))
+    return next((one for one in found if one), None)
+
+
+def _another_zone(column: _Column) -> list[str]:
+    """Why rows may be stamped in another zone than `cursor.timezone`, where nobody has set that.
+
+    Raises:
+        ConfigurationError: rows that the server's clock stamps would lie before what has been read, and be lost.
+    """
+    cursor = column.source.cursor
+    assert cursor is not None
+    if "timezone" in cursor.model_fields_set:
+        return []
+    now = datetime.now(UTC).replace(microsecond=0)
+    seasons = [datetime(now.year, month, 15, 12, tzinfo=UTC) for month in (1, 7)]
+    zone = ZoneInfo(cursor.timezone)
+    shown = column.session.wall_clock([now, *seasons])
+    apart = [clock - moment.astimezone(zone).replace(tzinfo=None) for moment, clock in shown.items()]
+    told = f"has no zone, and cursor.timezone is not set (so {cursor.timezone}), but the server's clock is"
+    remedy = f"Set cursor.timezone to the zone of the clocks that stamp it, also if that is {cursor.timezone}"
+    if apart and min(apart) < -ROUNDING:
+        raise ConfigurationError(
+            f"source {column.source.source!r}: {column.label} {told} {_hours(-min(apart))} behind: a row that it "
+            f"stamps lies before what has been read, and would be lost. {remedy}"
+        )
+    if apart and max(apart) > ROUNDING:
+        return [f"{column.label} {told} {_hours(max(apart))} ahead: what it stamps is read that much later. {remedy}"]
+    return []
+
+
+def _hours(apart: timedelta) -> str:
+    return f"{apart / timedelta(hours=1):.3g} h"
 
 
 def _judged(column: _Column) -> Checked:

@@ -106,7 +106,7 @@ class Bound(Handover):
     def label(self) -> str:
         """What holds the end back, as a person reads it."""
         if self.asked is None or (self.safe is not None and self.safe >= self.asked):  # type: ignore[operator]
-            return "nothing holds it back"
+            return "; ".join(self.caveats) or "nothing holds it back"
         held = f"held back from {self.asked} to {'the beginning' if self.safe is None else self.safe}"
         if self.writer:
             since = f", in a transaction since {self.writer_since}" if self.writer_since else ""

@@ -49,7 +49,9 @@ TIMES = {
     "oracle": [Unreadable("a year before 1", "{0} < date '0001-01-01'")],
     "sqlite": [Unreadable("numbers, BLOBs, or text that is no date", _NO_DATE)],
 }
-_NO_DAY = "month({0}) = 0 or dayofmonth({0}) = 0 or dayofmonth({0}) > dayofmonth(last_day({0}))"
+_NO_DAY = (
+    "{0} >= '0001-01-01' and (month({0}) = 0 or dayofmonth({0}) = 0 or dayofmonth({0}) > dayofmonth(last_day({0})))"
+)
 
 
 def kinds(dialect: str, type_: pa.DataType) -> Sequence[Unreadable]:

@@ -39,3 +39,37 @@ def test_runs_read_on_from_the_last_number(project: Project, load: str) -> None:
     full = runner.run_source("visits", mode="full")
     assert full.to_arrow().num_rows == count
     assert full.to_arrow().schema.field("_window_end").type == "int64"
+
+
+ONCE = SOURCE.replace("table: visits", "table: numbered").replace("visit_id", "id").replace("LOAD", "append")
+
+
+def test_numbers_that_come_again_are_told(project: Project) -> None:
+    """SQLite gives the number of a newest row that was deleted to a new one, and no run would read it."""
+    project.configure(ONCE)
+    project.execute("CREATE TABLE numbered (id INTEGER PRIMARY KEY, note TEXT)")
+    project.execute("INSERT INTO numbered VALUES (?, ?)", [(n, "first") for n in range(1, 11)])
+    first = runner.run_source("visits").publication.bound
+    assert "rowid: without AUTOINCREMENT" in first.caveats[0]
+    assert (first.grade, first.degraded) == ("not proven", True)
+    checkpoint = dict(project.variables)
+    project.execute("DELETE FROM numbered WHERE id > 7")
+    for left in (7, 8, None):
+        if left == 8:
+            project.execute("INSERT INTO numbered (note) VALUES ('again')")
+        if left is None:
+            project.execute("DELETE FROM numbered")
+        bound = runner.run_source("visits").plan.bound
+        told = "there is no row any more" if left is None else f"the largest number is {left}"
+        assert f"{told}, and everything below 11 counts as read" in bound.label
+        assert "nothing holds it back" not in bound.label
+        assert (bound.grade, bound.degraded) == ("not proven", True)
+        assert project.variables == checkpoint
+
+
+def test_numbers_that_only_grow_leave_no_doubt(project: Project) -> None:
+    project.configure(ONCE)
+    project.execute("CREATE TABLE numbered (id INTEGER PRIMARY KEY AUTOINCREMENT, note TEXT)")
+    project.execute("INSERT INTO numbered (note) VALUES ('first')")
+    assert runner.run_source("visits").publication.bound.caveats == []
+    assert runner.run_source("visits").plan.bound.label == "nothing holds it back"

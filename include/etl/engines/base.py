@@ -123,6 +123,22 @@ class Writers(NamedTuple):
     """Where the rows of the source that is read come from."""
 
 
+class Numbering(NamedTuple):
+    """Where the numbers of a column come from, as the catalogue tells it."""
+
+    generator: str = ""
+    """What hands them out, such as `sequence public.visits_id_seq`; empty where whoever writes brings one along."""
+    step: int = 1
+    last: int | None = None
+    """The number that it has handed out last, at least; None where that is not to be seen."""
+    cycles: bool = False
+    """It begins again once its numbers are used up."""
+    ahead: int = 1
+    """How many numbers a session takes at once, and keeps for later transactions."""
+    others: str = ""
+    """Why numbers may come in another order than they are handed out in, or come again."""
+
+
 class RowVersions(NamedTuple):
     """Where SQL Server's counter of a database's changes stands."""
 
@@ -170,6 +186,14 @@ class Session(abc.ABC):
     def origins(self, query: Query) -> Origins:  # noqa: ARG002 - for engines that have a catalogue
         """Where the query's rows come from. An engine that cannot tell says so in `caveats`, or has but one file."""
         return Origins()
+
+    def numbering(self, table: str, column: str) -> Numbering | None:  # noqa: ARG002 - for engines that know
+        """What hands out the numbers of this column of `table` (schema.table); None where the catalogue is mute."""
+        return None
+
+    def wall_clock(self, moments: Sequence[datetime]) -> Mapping[datetime, datetime]:  # noqa: ARG002 - as above
+        """What a clock in the server's own time zone shows at these moments, or now; nothing where it has no zone."""
+        return {}
 
     def row_versions(self, query: Query, column: str) -> RowVersions:  # noqa: ARG002 - for the engine that has them
         """How far the row versions in this column of the query are decided; a ConfigurationError where it has none."""

@@ -9,18 +9,29 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
-from include.etl.engines.base import Consistency, Engine, Query, RowVersions, Session, Statistics, Stream, Writers
+from include.etl.engines.base import (
+    Consistency,
+    Engine,
+    Numbering,
+    Query,
+    RowVersions,
+    Session,
+    Statistics,
+    Stream,
+    Writers,
+)
 from include.etl.engines.batches import OneStream, joined, make_schema, rows_at_once
 from include.etl.engines.binding import bind
 from include.etl.engines.deadline import Overdue, within
 from include.etl.engines.mssql_calls import GRACE_S, Calls
-from include.etl.engines.mssql_catalog import statistics
+from include.etl.engines.mssql_catalog import numbering, statistics, wall_clock
 from include.etl.engines.mssql_connection import ENCRYPT, Server, server
 from include.etl.engines.mssql_errors import connecting
 from include.etl.engines.mssql_reader import ArrowReader, DriverMissing, Reader, RowReader, first_rows
@@ -127,6 +138,20 @@ class MsSqlSession(Calls, Session):
         """Estimated rows, the column's histogram, and the columns that lead an index."""
         self._stream.refuse_second()
         return statistics(self._rows, table, column)
+
+    def numbering(self, table: str, column: str) -> Numbering | None:
+        """The identity or the sequence that hands out the column's numbers."""
+        self._stream.refuse_second()
+        return numbering(self._rows, table, column)
+
+    def wall_clock(self, moments: Sequence[datetime]) -> Mapping[datetime, datetime]:  # noqa: ARG002 - it knows now only
+        """What the server's clock shows now; nothing where another maker's server has none."""
+        self._stream.refuse_second()
+        try:
+            return wall_clock(self._rows)
+        except ConfigurationError as error:
+            log.warning("%s; the server's time zone cannot be seen", error)
+            return {}
 
     def writers(self) -> Writers:
         """Open transactions of the server, as far as the login may see them."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from include.etl.engines.base import Statistics, Step, Value
+from include.etl.engines.base import Numbering, Statistics, Step, Value
 from include.etl.engines.mssql_sql import quoted, text
 from include.etl.errors import ConfigurationError
 
@@ -21,6 +22,17 @@ where i.object_id = object_id({table}) and i.type in (1, 2)
 and i.has_filter = 0 and i.is_disabled = 0 and i.is_hypothetical = 0"""
 KIND = """select type_name(system_type_id), scale from sys.columns
 where object_id = object_id({table}) and name = {column}"""
+NUMBERING = """select c.is_identity, cast(i.increment_value as bigint), cast(i.last_value as bigint),
+c.default_object_id, d.definition from sys.columns c join sys.tables t on t.object_id = c.object_id
+left join sys.identity_columns i on i.object_id = c.object_id and i.column_id = c.column_id
+left join sys.default_constraints d on d.object_id = c.default_object_id
+where c.object_id = object_id({table}) and c.name = {column}"""
+SEQUENCE = """select cast(increment as bigint), is_cycling, cast(current_value as bigint) from sys.sequences
+where object_id = object_id({name})"""
+NEXT_VALUE = re.compile(r"\(*\s*NEXT\s+VALUE\s+FOR\s+([^()]+?)\s*\)*", re.IGNORECASE)
+HIDDEN = "this login may not see its settings (GRANT VIEW DEFINITION)"
+WALL_CLOCK = """select convert(varchar(40), cast(switchoffset(n, 0) as datetime2(0)), 126),
+convert(varchar(40), cast(n as datetime2(0)), 126) from (select sysdatetimeoffset() as n) clock"""
 # Of several statistics that the column leads, the oldest is that of its first index. Since SQL Server 2016 SP1 CU2.
 STEPS = """select {key}, h.range_rows, h.equal_rows from (
 select min(s.stats_id) as stats_id from sys.stats s
@@ -87,6 +99,33 @@ def statistics(ask: Ask, table: str, column: str) -> Statistics:
     missing = sum(at for value, _, at in found if value is None)
     steps = [Step(kind.convert(value), float(between), float(at)) for value, between, at in found if value is not None]
     return Statistics(rows, steps, float(missing), leading)
+
+
+def numbering(ask: Ask, table: str, column: str) -> Numbering | None:
+    """The identity or the sequence of a column. Its cache is the server's, so numbers come in order all the same."""
+    path = ".".join(quoted(part) for part in table.split("."))
+    found = ask(NUMBERING.format(table=text(path), column=text(column)))
+    if not found:
+        return None
+    ((identity, step, last, default, definition),) = found
+    if identity:
+        return Numbering("IDENTITY", int(step or 1), None if last is None else int(last))
+    sequence = NEXT_VALUE.fullmatch(definition or "")
+    if sequence:
+        rows = ask(SEQUENCE.format(name=text(sequence[1])))
+        name = f"sequence {sequence[1]}"
+        return (
+            Numbering(name, int(rows[0][0]), int(rows[0][2]), bool(rows[0][1]))
+            if rows
+            else Numbering(name, others=HIDDEN)
+        )
+    return Numbering("a default", others=HIDDEN) if default and definition is None else Numbering()
+
+
+def wall_clock(ask: Ask) -> dict[datetime, datetime]:
+    """What the server's clock shows now, and in UTC."""
+    ((moment, shown),) = ask(WALL_CLOCK)
+    return {_moment(moment).replace(tzinfo=UTC): _moment(shown)}
 
 
 def _histogram(ask: Ask, sql: str) -> list[tuple[Any, ...]]:

@@ -9,7 +9,8 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -18,11 +19,11 @@ from airflow.providers.mysql.hooks.mysql import MySqlHook
 from pymysql.constants import ER
 from sqlglot.errors import SqlglotError
 
-from include.etl.engines.base import Engine, Origins, Query, Session, Statistics, Stream, Writers
+from include.etl.engines.base import Engine, Numbering, Origins, Query, Session, Statistics, Stream, Writers
 from include.etl.engines.batches import BYTES_PER_VALUE, OneStream, Row, make_schema, rows_at_once
 from include.etl.engines.binding import bind
 from include.etl.engines.deadline import cut_line
-from include.etl.engines.mysql_catalog import statistics
+from include.etl.engines.mysql_catalog import numbering, statistics, wall_clock
 from include.etl.engines.mysql_connection import connect, kill_query
 from include.etl.engines.mysql_errors import MORE_WARNINGS, connecting, querying, refuse_losses
 from include.etl.engines.mysql_origins import origins
@@ -147,6 +148,16 @@ class MySqlSession(Session):
         if not self._reading:  # the list has this session only with a snapshot
             self._begin_anew("with consistent snapshot, read only")
         return writers(self._ask)
+
+    def numbering(self, table: str, column: str) -> Numbering | None:
+        """AUTO_INCREMENT or the sequence that hands out the column's numbers."""
+        self._stream.refuse_second()
+        return numbering(self._ask, table, column)
+
+    def wall_clock(self, moments: Sequence[datetime]) -> Mapping[datetime, datetime]:
+        """What sessions that set no zone have for now() at these moments."""
+        self._stream.refuse_second()
+        return wall_clock(self._ask, moments)
 
     def stream(self, query: Query) -> Stream:
         """Rows as the server holds them; the query starts with the first batch that is asked for."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from include.etl.engines.base import Statistics, Step, Value
+from include.etl.engines.base import Numbering, Statistics, Step, Value
 from include.etl.engines.batches import Row
 from include.etl.engines.mysql_sql import literal, quoted
 from include.etl.errors import ConfigurationError
@@ -17,6 +18,12 @@ HERE = "table_schema = {schema} and table_name = {table}"
 ROWS = f"select table_rows from information_schema.tables where {HERE} and table_type = 'BASE TABLE'"
 LEADING = f"select column_name from information_schema.statistics where {HERE} and seq_in_index = 1"
 KIND = f"select data_type from information_schema.columns where {HERE} and column_name = {{column}}"
+NUMBERING = f"""select extra, column_default from information_schema.columns
+join information_schema.tables using (table_schema, table_name)
+where {HERE} and column_name = {{column}} and table_type = 'BASE TABLE'"""
+INCREMENT = "select @@global.auto_increment_increment"
+NEXT_VALUE = re.compile(r"nextval\((.+)\)", re.IGNORECASE)
+WALL_CLOCK = "select convert_tz({}, '+00:00', @@global.time_zone)"
 MYSQL = """select cast(histogram as char) from information_schema.column_statistics
 where schema_name = {schema} and table_name = {table} and column_name = {column}"""
 MARIADB = """select cast(histogram as char), nulls_ratio from mysql.column_stats
@@ -59,6 +66,39 @@ def statistics(ask: Ask, path: str, column: str) -> Statistics:
         found = [(low, 0.0, 0.0), (high, 1.0, 0.0)]
     converted = [Step(_value(kind, text), between, at) for text, between, at in found]
     return Statistics(count, [step for step in converted if step.value is not None], missing, leading)
+
+
+def numbering(ask: Ask, path: str, column: str) -> Numbering | None:
+    """AUTO_INCREMENT, or MariaDB's sequence; None of a view."""
+    *schema, table = path.split(".")
+    place = {"schema": literal(schema[-1]) if schema else "database()", "table": literal(table)}
+    found = ask(NUMBERING.format(**place, column=literal(column)))
+    if not found:
+        return None
+    extra, default = (_str(one or "") for one in found[0])
+    if "auto_increment" in extra.lower():
+        step = int(ask(INCREMENT)[0][0])
+        several = f"auto_increment_increment = {step}: several servers hand out numbers"
+        return Numbering("AUTO_INCREMENT", step, others=several if step > 1 else "")
+    sequence = NEXT_VALUE.fullmatch(default.strip())
+    return _of_sequence(ask, sequence[1]) if sequence else Numbering()
+
+
+def _of_sequence(ask: Ask, name: str) -> Numbering:
+    """A sequence of MariaDB, which is read like a table; its cache is the server's, not a session's."""
+    plain = name.replace("`", "")
+    try:
+        ((step, cycles),) = ask(f"select increment, cycle_option from {name}")
+    except ConfigurationError:
+        return Numbering(f"sequence {plain}", others="this account may not see its settings (GRANT SELECT on it)")
+    others = "INCREMENT 0 or above 1: several servers hand out numbers" if int(step) not in (1, -1) else ""
+    return Numbering(f"sequence {plain}", int(step), cycles=bool(int(cycles)), others=others)
+
+
+def wall_clock(ask: Ask, moments: Sequence[datetime]) -> dict[datetime, datetime]:
+    """What sessions that set no zone have for now(); nothing where the server does not know its own zone."""
+    shown = ((moment, ask(WALL_CLOCK.format(literal(moment)))[0][0]) for moment in moments)
+    return {moment: _moment(_str(found)) for moment, found in shown if found is not None}
 
 
 def is_mariadb(ask: Ask) -> bool:

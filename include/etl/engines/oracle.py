@@ -9,7 +9,8 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 import oracledb
@@ -17,10 +18,10 @@ import pyarrow as pa
 from airflow.providers.oracle.hooks.oracle import OracleHook
 from airflow.sdk import Connection
 
-from include.etl.engines.base import Engine, Query, Session, Statistics, Stream, Writers
+from include.etl.engines.base import Engine, Numbering, Query, Session, Statistics, Stream, Writers
 from include.etl.engines.batches import OneStream, joined, make_schema, rows_at_once
 from include.etl.engines.deadline import Overdue, within
-from include.etl.engines.oracle_catalog import statistics
+from include.etl.engines.oracle_catalog import numbering, statistics, wall_clock
 from include.etl.engines.oracle_errors import connecting, querying
 from include.etl.engines.oracle_settings import pin
 from include.etl.engines.oracle_sql import bound, converted
@@ -113,6 +114,16 @@ class OracleSession(Session):
         """Estimated rows, the column's histogram or ends, and the columns that lead an index."""
         self._stream.refuse_second()
         return statistics(self._ask, table, column)
+
+    def numbering(self, table: str, column: str) -> Numbering | None:
+        """The sequence that hands out the column's numbers."""
+        self._stream.refuse_second()
+        return numbering(self._ask, table, column)
+
+    def wall_clock(self, moments: Sequence[datetime]) -> Mapping[datetime, datetime]:  # noqa: ARG002 - it knows now only
+        """What the server's clock shows now."""
+        self._stream.refuse_second()
+        return wall_clock(self._ask)
 
     def writers(self) -> Writers:
         """Transactions of the database that have written, as far as the account may see them."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from include.etl.engines.base import Statistics, Step, Value
+from include.etl.engines.base import Numbering, Statistics, Step, Value
 from include.etl.engines.oracle_sql import quoted
+from include.etl.errors import ConfigurationError
 
 OWNER = "coalesce(:own, sys_context('userenv', 'current_schema'))"
 ROWS = f"""select num_rows from all_tab_statistics
@@ -20,6 +22,15 @@ and i.index_type = 'NORMAL' and i.status in ('VALID', 'N/A')"""
 KIND = f"""select c.data_type, s.num_nulls from all_tab_columns c left join all_tab_col_statistics s
 on s.owner = c.owner and s.table_name = c.table_name and s.column_name = c.column_name
 where c.owner = {OWNER} and c.table_name = :tab and c.column_name = :col"""
+DEFAULT = f"""select c.data_default from all_tab_columns c join all_tables t
+on t.owner = c.owner and t.table_name = c.table_name
+where c.owner = {OWNER} and c.table_name = :tab and c.column_name = :col"""
+NEXT_VALUE = re.compile(r'"?(?P<own>[^".]+)"?\."?(?P<seq>[^".]+)"?\."?NEXTVAL"?', re.IGNORECASE)
+SEQUENCE = """select increment_by, cycle_flag, cache_size, order_flag, last_number from all_sequences
+where sequence_owner = :own and sequence_name = :seq"""
+INSTANCES = "select count(distinct inst_id) from gv$session"
+WALL_CLOCK = """select to_char(sys_extract_utc(systimestamp), 'YYYY-MM-DD"T"HH24:MI:SS'),
+to_char(systimestamp, 'YYYY-MM-DD"T"HH24:MI:SS') from dual"""
 PLAIN = "to_char({0}, 'TM9', 'nls_numeric_characters=''.,''')"
 # A number stands as itself; of all other types the catalogue keeps a normalised form.
 STEPS = f"""select {PLAIN.format("endpoint_value")}, endpoint_number, endpoint_repeat_count from all_tab_histograms
@@ -48,6 +59,39 @@ def statistics(ask: Ask, table: str, column: str) -> Statistics:
     if column in leading and (kind == "DATE" or (kind.startswith("TIMESTAMP") and "ZONE" not in kind)):
         return Statistics(rows, _ends(ask, table, column), leading=leading)
     return Statistics(rows, leading=leading)
+
+
+def numbering(ask: Ask, table: str, column: str) -> Numbering | None:
+    """The sequence in a column's default, or that of its identity. One that a trigger asks is not seen."""
+    *schema, name = table.split(".")
+    found = ask(DEFAULT, {"own": schema[-1] if schema else None, "tab": name, "col": column})
+    if not found:
+        return None
+    sequence = NEXT_VALUE.fullmatch(str(found[0][0] or "").strip())
+    if sequence is None:
+        return Numbering()
+    generator = f"sequence {sequence['own']}.{sequence['seq']}"
+    rows = ask(SEQUENCE, sequence.groupdict())
+    if not rows:
+        return Numbering(generator, others="this account may not see its settings (GRANT SELECT on it)")
+    ((step, cycles, cache, ordered, last),) = rows
+    apart = int(cache) > 1 and ordered != "Y" and not _alone(ask)
+    others = "CACHE without ORDER: each instance of a cluster (RAC) hands out numbers of its own" if apart else ""
+    return Numbering(generator, int(step), int(last), cycles == "Y", others=others)
+
+
+def _alone(ask: Ask) -> bool:
+    """Whether the database has one instance only, as far as the account may see."""
+    try:
+        return bool(ask(INSTANCES, {})[0][0] == 1)
+    except ConfigurationError:
+        return False
+
+
+def wall_clock(ask: Ask) -> dict[datetime, datetime]:
+    """What the server's clock shows now, which is what SYSDATE gives, and in UTC."""
+    ((moment, shown),) = ask(WALL_CLOCK, {})
+    return {datetime.fromisoformat(moment).replace(tzinfo=UTC): datetime.fromisoformat(shown)}
 
 
 def _numbers(found: list[tuple[Any, ...]]) -> tuple[list[Step], float]:

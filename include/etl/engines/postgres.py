@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import psycopg2
@@ -15,11 +16,11 @@ import pyarrow as pa
 from psycopg2.extensions import ISOLATION_LEVEL_REPEATABLE_READ, QuotedString, adapt, connection, cursor
 
 from include.etl.engines import postgres_settings as pinned
-from include.etl.engines.base import Engine, Origins, Query, Session, Statistics, Stream, Value, Writers
+from include.etl.engines.base import Engine, Numbering, Origins, Query, Session, Statistics, Stream, Value, Writers
 from include.etl.engines.batches import OneStream, make_schema, sliced
 from include.etl.engines.binding import bind
 from include.etl.engines.deadline import Overdue, cut_after, cut_line, within
-from include.etl.engines.postgres_catalog import statistics
+from include.etl.engines.postgres_catalog import numbering, statistics, wall_clock
 from include.etl.engines.postgres_connection import connection_arguments
 from include.etl.engines.postgres_errors import connecting, querying
 from include.etl.engines.postgres_origins import origins
@@ -175,6 +176,18 @@ class PostgresSession(Session):
             opened = relations(cursor)
             cursor.execute(pinned.setting_path(self._schemas))
         return origins(query.sql, own, opened, policies=self.engine.limits.row_security == "apply")
+
+    def numbering(self, table: str, column: str) -> Numbering | None:
+        """The sequence that hands out the column's numbers."""
+        self._stream.refuse_second()
+        with self._cursor() as cursor:
+            return numbering(cursor, table, column)
+
+    def wall_clock(self, moments: Sequence[datetime]) -> Mapping[datetime, datetime]:
+        """What sessions that set no zone print at these moments."""
+        self._stream.refuse_second()
+        with self._cursor() as cursor:
+            return wall_clock(cursor, moments)
 
     def stream(self, query: Query) -> Stream:
         """Rows as the server's COPY prints them; COPY starts with the first batch that is asked for."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import date, datetime
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
-from include.etl.engines.base import Statistics, Step, Value
+from include.etl.engines.base import Numbering, Statistics, Step, Value
 
 # A partitioned table has no rows of its own; reltuples is -1 before the first ANALYZE.
 ROWS = """select sum(greatest(reltuples, 0))::bigint from pg_class where relkind in ('r', 'm', 'f') and
@@ -41,6 +41,24 @@ STEPS = """with found as (
 )
 select value, sum(between_)::float8, sum(at_)::float8 from steps group by value
 order by value::{kind} {collate} nulls first"""
+# A sequence serves a column by its default, or belongs to it as an identity; of a view there is nothing.
+NUMBERING = """select s.name, s.seqincrement, s.seqcycle, s.seqcache, s.last from pg_class t
+join pg_attribute a on a.attrelid = t.oid and a.attname = %(column)s and a.attnum > 0
+left join lateral (
+    select q.*, q.seqrelid::regclass::text as name,
+        case when has_sequence_privilege(q.seqrelid, 'select, usage')
+        then coalesce(pg_sequence_last_value(q.seqrelid), q.seqstart - q.seqincrement) end as last
+    from pg_sequence q where q.seqrelid in (
+        select d.refobjid from pg_attrdef f join pg_depend d on d.classid = 'pg_attrdef'::regclass and d.objid = f.oid
+        and d.refclassid = 'pg_class'::regclass where f.adrelid = t.oid and f.adnum = a.attnum
+        union select d.objid from pg_depend d where d.classid = 'pg_class'::regclass
+        and d.refclassid = 'pg_class'::regclass and d.refobjid = t.oid and d.refobjsubid = a.attnum and d.deptype = 'i'
+    ) limit 1
+) s on true
+where t.oid = to_regclass(%(path)s) and t.relkind in ('r', 'p')"""
+# What a session gets that sets no zone of its own: the server's, the database's, or the account's.
+WALL_CLOCK = """select m, (m at time zone 'UTC') at time zone
+(select reset_val from pg_settings where name = 'TimeZone') from unnest(%s::timestamp[]) m"""
 CONVERT: dict[str, Any] = {
     **dict.fromkeys(("int2", "int4", "int8"), int),
     "numeric": Decimal,
@@ -74,6 +92,25 @@ def statistics(cursor: Any, table: str, column: str) -> Statistics:
         found = [(low, 0.0, 0.0), (high, 1.0, 0.0)]
     missing = sum(at for value, _, at in found if value is None)
     return Statistics(rows, list(_steps(kind, found)), missing, leading)
+
+
+def numbering(cursor: Any, table: str, column: str) -> Numbering | None:
+    """The sequence of a column, as far as its settings tell; its last number only where the account may see it."""
+    cursor.execute(NUMBERING, {"path": ".".join(_quoted(part) for part in table.split(".")), "column": column})
+    found = cursor.fetchall()
+    if not found:
+        return None
+    ((name, step, cycles, cache, last),) = found
+    if name is None:
+        return Numbering()
+    others = f"INCREMENT {step}: other servers may hand out the numbers between" if step > 1 else ""
+    return Numbering(f"sequence {name}", step, last, cycles, cache, others)
+
+
+def wall_clock(cursor: Any, moments: Sequence[datetime]) -> dict[datetime, datetime]:
+    """What a session that sets no zone would print at these moments."""
+    cursor.execute(WALL_CLOCK, ([moment.astimezone(UTC).replace(tzinfo=None) for moment in moments],))
+    return {moment.replace(tzinfo=UTC): shown for moment, shown in cursor.fetchall()}
 
 
 def _steps(kind: str, found: list[tuple[str | None, float, float]]) -> Iterator[Step]:

@@ -16,10 +16,10 @@ import pyarrow as pa
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 from airflow.providers.sqlite.hooks.sqlite import SqliteHook
 
-from include.etl.engines.base import Engine, Query, Session, Statistics, Stream, Value, Writers
+from include.etl.engines.base import Engine, Numbering, Query, Session, Statistics, Stream, Value, Writers
 from include.etl.engines.batches import OneStream, gather, make_schema
 from include.etl.engines.binding import bind
-from include.etl.engines.sqlite_catalog import statistics
+from include.etl.engines.sqlite_catalog import numbering, statistics
 from include.etl.engines.sqlite_settings import pin, unlocked, with_names
 from include.etl.engines.sqlite_totals import register
 from include.etl.engines.sqlite_types import declared_type, stored_type, to_batch
@@ -115,6 +115,11 @@ class SqliteSession(Session):
         return Writers(
             datetime.now(UTC), unseen="SQLite does not show who writes", usual_lag=timedelta(0), curable=False
         )
+
+    def numbering(self, table: str, column: str) -> Numbering | None:
+        """Whether the column is the rowid, and AUTOINCREMENT."""
+        with self._running():
+            return numbering(self.connection, table, column)
 
     def stream(self, query: Query) -> Stream:
         """Rows as they are stored, fitted to the declared types; reading starts with the first batch asked for."""

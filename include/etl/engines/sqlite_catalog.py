@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable
 from datetime import date, datetime
@@ -10,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from include.etl.engines.base import Statistics, Step, Value
+from include.etl.engines.base import Numbering, Statistics, Step, Value
 from include.etl.engines.sqlite_types import declared_type
 
 
@@ -31,6 +32,22 @@ def statistics(connection: sqlite3.Connection, table: str, column: str) -> Stati
     ends = [_end(connection, name, column, function, convert) for function in ("min", "max")]
     steps = [] if None in ends else [Step(ends[0]), Step(ends[1], between=1.0)]
     return Statistics(rows, steps, leading=leading)
+
+
+def numbering(connection: sqlite3.Connection, table: str, column: str) -> Numbering | None:
+    """The rowid, which comes again unless it is AUTOINCREMENT; all other numbers are the writer's."""
+    kinds = connection.execute("SELECT type, sql FROM sqlite_master WHERE name = ?", (table,)).fetchall()
+    if [kind for kind, _ in kinds] != ["table"]:
+        return None
+    keys = [found for found in connection.execute(f"PRAGMA table_info({_quoted(table)})") if found[5]]
+    alias = [found[1] for found in keys if found[2].upper() == "INTEGER"] if len(keys) == 1 else []
+    made = kinds[0][1].upper()
+    if column not in alias or re.search(r"\bWITHOUT\s+ROWID\b", made):
+        return Numbering()
+    if re.search(r"\bAUTOINCREMENT\b", made):
+        return Numbering("AUTOINCREMENT")
+    again = "without AUTOINCREMENT a new row gets the number of the newest one that was deleted"
+    return Numbering("rowid", others=again)
 
 
 def _end(

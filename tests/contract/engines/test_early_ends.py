@@ -28,7 +28,10 @@ RUNNING = {
     "oracle": f"v$session where status = 'ACTIVE' and module = '{LABEL}'",
 }
 LONG = {"postgres": "pg_sleep(60)::text", "mysql": "benchmark(1000000000, sha2('a', 256))"}
-WAITING_TO_SEND = {"postgres": "wait_event = 'ClientWrite'", "mysql": "state in ('Writing to net', 'Sending to client')"}
+WAITING_TO_SEND = {
+    "postgres": "wait_event = 'ClientWrite'",
+    "mysql": "state in ('Writing to net', 'Sending to client')",
+}
 SLEEPING = "select 1 from information_schema.processlist where info = 'select sleep(60)'"
 
 

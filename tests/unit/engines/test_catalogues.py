@@ -16,7 +16,7 @@ import sqlglot
 
 from include.etl import slices
 from include.etl.engines import mssql_catalog, oracle_catalog
-from include.etl.engines.base import Statistics, Step
+from include.etl.engines.base import Numbering, Statistics, Step
 from include.etl.engines.mysql_catalog import mariadb_steps, mysql_steps
 from include.etl.errors import ConfigurationError, TransientError
 
@@ -171,3 +171,74 @@ def test_mariadbs_histogram() -> None:
         ("11", 0, 0),
         ("20", 0.25, 0),
     ]
+
+
+@pytest.mark.parametrize(
+    ("row", "sequence", "expected"),
+    [
+        ((True, 1, 4711, 0, None), [], Numbering("IDENTITY", 1, 4711)),
+        ((True, -1, None, 0, None), [], Numbering("IDENTITY", -1)),
+        ((False, None, None, 0, None), [], Numbering()),
+        (
+            (False, None, None, 7, "(NEXT VALUE FOR [dbo].[visit_ids])"),
+            [(2, True, 40)],
+            Numbering("sequence [dbo].[visit_ids]", 2, 40, cycles=True),
+        ),
+        (
+            (False, None, None, 7, "(NEXT VALUE FOR [dbo].[visit_ids])"),
+            [],
+            Numbering("sequence [dbo].[visit_ids]", others=mssql_catalog.HIDDEN),
+        ),
+        ((False, None, None, 7, None), [], Numbering("a default", others=mssql_catalog.HIDDEN)),
+        ((False, None, None, 7, "((0))"), [], Numbering()),
+    ],
+)
+def test_what_numbers_a_column_of_sql_server(row: Any, sequence: Any, expected: Numbering) -> None:
+    ask, sent = asked({"sys.sequences": sequence, "sys.columns": [row]}, "tsql")
+    assert mssql_catalog.numbering(ask, "dbo.visits", "id") == expected
+    assert "object_id(N'[dbo].[visits]')" in sent[0]
+    assert mssql_catalog.numbering(asked({"sys.columns": []}, "tsql")[0], "dbo.view", "id") is None
+
+
+@pytest.mark.parametrize(
+    ("default", "sequence", "instances", "expected"),
+    [
+        ('"APP"."VISIT_IDS"."NEXTVAL"', [(1, "N", 20, "N", 41)], [(1,)], Numbering("sequence APP.VISIT_IDS", 1, 41)),
+        (
+            '"APP"."ISEQ$$_71"."NEXTVAL" ',
+            [(1, "Y", 0, "N", 41)],
+            [(1,)],
+            Numbering("sequence APP.ISEQ$$_71", 1, 41, cycles=True),
+        ),
+        ("NULL", [], [(1,)], Numbering()),
+        (None, [], [(1,)], Numbering()),
+    ],
+)
+def test_what_numbers_a_column_of_oracle(default: Any, sequence: Any, instances: Any, expected: Numbering) -> None:
+    answers = {"all_sequences": sequence, "gv$session": instances, "all_tab_columns": [(default,)]}
+    assert oracle_catalog.numbering(asked(answers, "oracle")[0], "APP.VISITS", "ID") == expected
+
+
+@pytest.mark.parametrize("instances", [[(2,)], ConfigurationError("no such view")])
+def test_instances_of_oracle_that_number_by_themselves(instances: Any) -> None:
+    answers = {
+        "all_sequences": [(1, "N", 20, "N", 41)],
+        "gv$session": instances,
+        "all_tab_columns": [('"APP"."S"."NEXTVAL"',)],
+    }
+    found = oracle_catalog.numbering(asked(answers, "oracle")[0], "VISITS", "ID")
+    assert found
+    assert "CACHE without ORDER" in found.others
+    ordered = answers | {"all_sequences": [(1, "N", 20, "Y", 41)]}
+    assert oracle_catalog.numbering(asked(ordered, "oracle")[0], "VISITS", "ID") == Numbering("sequence APP.S", 1, 41)
+    hidden = oracle_catalog.numbering(asked(answers | {"all_sequences": []}, "oracle")[0], "VISITS", "ID")
+    assert hidden
+    assert "GRANT SELECT" in hidden.others
+    assert oracle_catalog.numbering(asked({"all_tab_columns": []}, "oracle")[0], "A_VIEW", "ID") is None
+
+
+def test_the_clocks_of_sql_server_and_oracle() -> None:
+    row = [("2026-07-15T12:00:00", "2026-07-15T07:00:00")]
+    expected = {datetime(2026, 7, 15, 12, tzinfo=UTC): datetime(2026, 7, 15, 7)}
+    assert mssql_catalog.wall_clock(asked({"sysdatetimeoffset": row}, "tsql")[0]) == expected
+    assert oracle_catalog.wall_clock(asked({"systimestamp": row}, "oracle")[0]) == expected
