@@ -116,9 +116,11 @@ def check(source: Source) -> Checked:
 def _numbering(column: _Column) -> Numbering | None:
     """By the table that is named; where that is a view, by the tables below it."""
     table = table_of(column.source, Window(mode="full", end=0), column.engine.dialect)
-    places = [*([table] if table else []), *column.session.origins(column.everything).relations]
-    found = (column.session.numbering(place, column.name) for place in dict.fromkeys(places))
-    return next((one for one in found if one), None)
+    found = column.session.numbering(table, column.name) if table else None
+    if found:
+        return found
+    below = column.session.origins(column.everything).relations
+    return next(filter(None, (column.session.numbering(place, column.name) for place in below)), None)
 
 
 def _another_zone(column: _Column) -> list[str]:
