@@ -20,6 +20,7 @@ from include.etl.engines.base import (
     Consistency,
     Engine,
     Numbering,
+    Origins,
     Query,
     RowVersions,
     Session,
@@ -34,6 +35,7 @@ from include.etl.engines.mssql_calls import GRACE_S, Calls
 from include.etl.engines.mssql_catalog import numbering, statistics, wall_clock
 from include.etl.engines.mssql_connection import ENCRYPT, Server, server
 from include.etl.engines.mssql_errors import connecting
+from include.etl.engines.mssql_origins import objects, origins
 from include.etl.engines.mssql_reader import ArrowReader, DriverMissing, Reader, RowReader, first_rows
 from include.etl.engines.mssql_settings import NOT_TOLD, PINNING, READ_BACK, is_snapshot, options, unlike
 from include.etl.engines.mssql_sql import converted, describing, literal, with_forms
@@ -115,6 +117,7 @@ class MsSqlSession(Calls, Session):
     def __init__(self, engine: MsSqlEngine, reader: Reader, connection: Any) -> None:
         super().__init__(engine, reader, connection)
         self._stream = OneStream()
+        self._opened: dict[str, int | None] = {}
         self._comment = f"/* {engine.label.replace('*/', '').replace('/*', '')} */ "
 
     def begin(self) -> None:
@@ -152,6 +155,14 @@ class MsSqlSession(Calls, Session):
         except ConfigurationError as error:
             log.warning("%s; the server's time zone cannot be seen", error)
             return {}
+
+    def origins(self, query: Query) -> Origins:
+        """What the query reads, through views and synonyms, and what of it the login is not shown."""
+        self._stream.refuse_second()
+        self._resume()
+        found = origins(self._rows, query.sql, self.engine, self.engine.limits.row_security)
+        self._opened = objects(self._rows, list(found.relations))
+        return found
 
     def writers(self) -> Writers:
         """Open transactions of the server, as far as the login may see them."""
@@ -268,6 +279,11 @@ class MsSqlSession(Calls, Session):
         with self._cursor(self._comment + sql) as (cursor, deadline):
             check_names([column[0] for column in cursor.description or ()], schema, self.engine)
             yield from joined(self._fetched(cursor, deadline, columns, schema), self.engine.limits)
+        if objects(self._rows, list(self._opened)) != self._opened:
+            raise TransientError(
+                f"{self.engine}: a table of the query was replaced by another one (renamed, dropped, made anew) while "
+                "it was read, so that rows may be missing; nothing is published of it"
+            )
 
     def _fetched(
         self, cursor: Any, deadline: float, columns: Sequence[Column], schema: pa.Schema

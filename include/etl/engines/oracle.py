@@ -18,11 +18,12 @@ import pyarrow as pa
 from airflow.providers.oracle.hooks.oracle import OracleHook
 from airflow.sdk import Connection
 
-from include.etl.engines.base import Engine, Numbering, Query, Session, Statistics, Stream, Writers
+from include.etl.engines.base import Engine, Numbering, Origins, Query, Session, Statistics, Stream, Writers
 from include.etl.engines.batches import OneStream, joined, make_schema, rows_at_once
 from include.etl.engines.deadline import Overdue, within
 from include.etl.engines.oracle_catalog import numbering, statistics, wall_clock
 from include.etl.engines.oracle_errors import connecting, querying
+from include.etl.engines.oracle_origins import origins
 from include.etl.engines.oracle_settings import pin
 from include.etl.engines.oracle_sql import bound, converted
 from include.etl.engines.oracle_types import Plan, plan, requested, to_batch, unreadable
@@ -125,6 +126,11 @@ class OracleSession(Session):
         self._stream.refuse_second()
         return wall_clock(self._ask)
 
+    def origins(self, query: Query) -> Origins:
+        """What the query reads, through views and synonyms, and what of it the account is not shown."""
+        self._stream.refuse_second()
+        return origins(self._ask, query.sql, self.engine, self.engine.limits.row_security)
+
     def writers(self) -> Writers:
         """Transactions of the database that have written, as far as the account may see them."""
         self._stream.refuse_second()
@@ -196,7 +202,7 @@ class OracleSession(Session):
             if frame.num_rows():
                 yield to_batch(frame, schema, self.engine)
 
-    def _ask(self, sql: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+    def _ask(self, sql: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         started = time.monotonic()
         with contextlib.closing(self.connection.cursor()) as cursor:
             self._call(lambda: cursor.execute(sql, values), started)

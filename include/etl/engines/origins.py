@@ -14,6 +14,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 from sqlglot.optimizer.normalize_identifiers import normalize_identifiers
+from sqlglot.optimizer.qualify_tables import qualify_tables
 
 Path = tuple[str, ...]
 """The parts of a name, as the query gives them: schema and name, or the name alone; folded as the database folds."""
@@ -66,6 +67,18 @@ def reading(sql: str, dialect: str, definition: Definition = lambda _: None) -> 
     joins = list(dict.fromkeys(way for way in ways if len(way) > 1))
     tables = [path for path, view in reader.seen.items() if view is None]
     return Reading(list(reader.seen), tables, joins, reader.unreadable)
+
+
+def select_of(create_view: str, dialect: str, schema: str) -> str:
+    """What a view stands for, its own names with this schema; nothing, which cannot be read, where it is unclear."""
+    try:
+        parsed = sqlglot.parse_one(create_view, dialect=dialect)
+    except (SqlglotError, RecursionError):
+        return ""
+    query = parsed.expression if isinstance(parsed, exp.Create) else parsed
+    if not isinstance(query, exp.Query):
+        return ""
+    return qualify_tables(query, db=exp.to_identifier(schema, quoted=True), dialect=dialect).sql(dialect=dialect)
 
 
 class _Reader:

@@ -16,10 +16,11 @@ import pyarrow as pa
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 from airflow.providers.sqlite.hooks.sqlite import SqliteHook
 
-from include.etl.engines.base import Engine, Numbering, Query, Session, Statistics, Stream, Value, Writers
+from include.etl.engines.base import Engine, Numbering, Origins, Query, Session, Statistics, Stream, Value, Writers
 from include.etl.engines.batches import OneStream, gather, make_schema
 from include.etl.engines.binding import bind
 from include.etl.engines.sqlite_catalog import numbering, statistics
+from include.etl.engines.sqlite_origins import origins
 from include.etl.engines.sqlite_settings import pin, unlocked, with_names
 from include.etl.engines.sqlite_totals import register
 from include.etl.engines.sqlite_types import declared_type, stored_type, to_batch
@@ -109,6 +110,11 @@ class SqliteSession(Session):
         """Rows by the highest rowid, and the ends of a column of whole numbers that leads an index."""
         with self._running():
             return statistics(self.connection, table, column)
+
+    def origins(self, query: Query) -> Origins:
+        """What the query reads, through views and virtual tables."""
+        with self._running():
+            return origins(self.connection, query.sql)
 
     def writers(self) -> Writers:
         """A reader cannot see who writes. One writes at a time, while all others wait: it is taken to be done soon."""
