@@ -69,7 +69,7 @@ class Extract(Model):
     require_tls: bool = False
     """Refuse a connection to the database that is not encrypted."""
     row_security: Literal["refuse", "apply"] = "refuse"
-    """Where a policy of PostgreSQL hides rows from the account: refuse to read, or read what it is shown (apply)."""
+    """Where policies hide rows from the account, or masks values: refuse to read, or read what it is shown (apply)."""
 
 
 class Split(Model):

@@ -36,13 +36,14 @@ SETTINGS = (
     Setting("arithignore", OFF, NULLED),
     Setting("numeric_roundabort", OFF, "a number that is rounded would end the query"),
     Setting("implicit_transactions", OFF, "transactions would begin where none is wanted"),
+    Setting("xact_abort", OFF, "an error would end the transaction, and with it the one state that is seen"),
     Setting("language", "us_english", DATES),
     Setting("dateformat", "mdy", DATES),
     Setting("datefirst", "7", DATES),
 )
 PINNING = (
     "set quoted_identifier, ansi_nulls, concat_null_yields_null, ansi_padding, ansi_warnings, arithabort on",
-    "set arithignore, numeric_roundabort, implicit_transactions off",
+    "set arithignore, numeric_roundabort, implicit_transactions, xact_abort off",
     "set rowcount 0",
     f"set textsize {LARGEST_TEXT}",
     "set language us_english",
