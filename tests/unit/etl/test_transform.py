@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -207,6 +208,25 @@ def test_own_step_on_no_rows_keeps_the_columns(tmp_path: Path) -> None:
     empty = rows_of().append_column("systolic_bp", pa.array([], pa.int32()))
     found = transformed(tmp_path, [empty], transform={"steps": ["blood_pressure_class"]})
     assert "blood_pressure_class" in found.schema.names
+
+
+def test_batches_of_an_own_step_whose_numbers_are_of_other_types_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arrow would make a float of the second batch's decimal, and say nothing."""
+    import pandas as pd
+
+    def float_first(frame: pd.DataFrame) -> pd.DataFrame:
+        kind = pa.float64() if frame["id"].iloc[0] == 1 else pa.decimal128(30, 2)
+        fees = pa.array([Decimal("12345678901234567890.12").quantize(Decimal("0.01"))] * len(frame))
+        return frame.assign(fee=pd.arrays.ArrowExtensionArray(fees.cast(kind)))
+
+    monkeypatch.setattr(transforms, "BATCH_ROWS", 2048)
+    monkeypatch.setitem(transforms.TRANSFORMS, "blood_pressure_class", "any:float_first")
+    monkeypatch.setattr(transforms, "import_module", lambda _: SimpleNamespace(float_first=float_first))
+    rows = rows_of(*((number, day(1), "x") for number in range(1, 5000)))
+    with pytest.raises(DataError, match="'blood_pressure_class': its batches differ"):
+        transformed(tmp_path, [rows], transform={"steps": ["blood_pressure_class"]})
 
 
 def test_error_of_an_own_step_tells_the_place_but_no_data(tmp_path: Path) -> None:
