@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -15,6 +17,12 @@ from xdist.scheduler import LoadScopeScheduling
 # A busy machine is no failure, and examples that failed belong into a test, not into a folder.
 hypothesis.settings.register_profile("tests", deadline=None, database=None)
 hypothesis.settings.load_profile("tests")
+
+# A run flushes its files some two hundred times, which takes milliseconds each on a disk and nothing in memory. What
+# tests do with a disk of their own (power cuts, one that is full) they do there as well.
+MEMORY, ENOUGH = Path("/dev/shm"), 8 << 30
+if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ENOUGH:
+    os.environ["TMPDIR"], tempfile.tempdir = str(MEMORY), None
 
 # Airflow reads these when it is first imported, which is before any fixture runs.
 _HOME = tempfile.TemporaryDirectory(prefix="test-airflow-")
