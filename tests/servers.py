@@ -50,6 +50,7 @@ MYSQL_SETTINGS = [
     "--skip-name-resolve",
     "--skip-log-bin",
     "--mysqlx=OFF",
+    "--federated",
     "--innodb-doublewrite=OFF",
     "--innodb-flush-log-at-trx-commit=0",
     "--innodb-redo-log-capacity=8M",

@@ -21,6 +21,10 @@ ELSEWHERE = {"FEDERATED", "CONNECT", "SPIDER", "NDBCLUSTER", "NDB", "S3", "COLUM
 
 AWAY = "{name} is a table of engine {engine}: its rows are written elsewhere, where open transactions cannot be seen"
 WITHOUT = "{name} is a table of engine {engine}, which has no transactions: who writes to it cannot be seen"
+NO_SNAPSHOT = (
+    "{name} is a table of engine {engine}, of which a session has no snapshot: rows that change while they are read "
+    "may be missed or come twice"
+)
 HIDDEN = "what view {name} reads is not shown to this account; grant it SHOW VIEW"
 UNKNOWN = "the catalogue shows this account no table {name}: where its rows come from is not known"
 
@@ -30,15 +34,20 @@ def origins(ask: Callable[[str], list[Row]], sql: str) -> Origins:
     catalogue = _Catalogue(ask)
     found = reading(sql, "mysql", catalogue.definition)
     names = list(dict.fromkeys(catalogue.full(path) for path in found.relations))
-    elsewhere = [catalogue.elsewhere[name] for name in names if name in catalogue.elsewhere]
-    return Origins(list(map(dotted, names)), "; ".join(elsewhere), [*found.caveats, *catalogue.caveats])
+    return Origins(
+        relations=list(map(dotted, names)),
+        elsewhere="; ".join(catalogue.elsewhere),
+        caveats=[*found.caveats, *catalogue.caveats],
+        unchecked=catalogue.unchecked,
+    )
 
 
 class _Catalogue:
     """What it says of the relations that it was asked about."""
 
     def __init__(self, ask: Callable[[str], list[Row]]) -> None:
-        self.elsewhere: dict[Path, str] = {}
+        self.elsewhere: list[str] = []
+        self.unchecked: list[str] = []
         self.caveats: list[str] = []
         self._ask = ask
         ((schema, folded),) = ask(HERE)
@@ -69,10 +78,11 @@ class _Catalogue:
         return shown[0]
 
     def _judge(self, name: Path, engine: str) -> None:
-        if engine.upper() in ELSEWHERE:
-            self.elsewhere[name] = AWAY.format(name=dotted(name), engine=engine)
-        elif engine.upper() not in self._transactional:
-            self.elsewhere[name] = WITHOUT.format(name=dotted(name), engine=engine or "that is not told")
+        away = engine.upper() in ELSEWHERE
+        if away or engine.upper() not in self._transactional:
+            said = {"name": dotted(name), "engine": engine or "that is not told"}
+            self.elsewhere.append((AWAY if away else WITHOUT).format(**said))
+            self.unchecked.append(NO_SNAPSHOT.format(**said))
 
 
 def _text(value: Any) -> str:
