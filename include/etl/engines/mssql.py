@@ -124,9 +124,7 @@ class MsSqlSession(Calls, Session):
         """Set what holds for the session, and begin the transaction that its first query takes its snapshot in."""
         timeout_ms = max(2, int(self.engine.limits.statement_timeout_s * 1000))
         self._run("set nocount on")
-        for setting in (*PINNING, f"set lock_timeout {timeout_ms // 2}", f"set context_info {MARK}"):
-            with self._tolerated(setting):
-                self._run(setting)
+        self._pin((*PINNING, f"set lock_timeout {timeout_ms // 2}", f"set context_info {MARK}"))
         snapshot, versions = self._isolation()
         self.consistency = "session" if snapshot == 1 else "query" if versions else "none"
         self._run(f"set transaction isolation level {'snapshot' if snapshot == 1 else 'read committed'}")
@@ -198,6 +196,15 @@ class MsSqlSession(Calls, Session):
         if not self._lost:
             with contextlib.suppress(Overdue):
                 within(GRACE_S, self._leave)
+
+    def _pin(self, settings: Sequence[str]) -> None:
+        """All at once, or one by one where another maker's server does not take some."""
+        try:
+            self._run("; ".join(settings))
+        except ConfigurationError:
+            for setting in settings:
+                with self._tolerated(setting):
+                    self._run(setting)
 
     def _read_back(self) -> None:
         """Refuse a session that is not set to what it needs; say so where the server does not tell."""

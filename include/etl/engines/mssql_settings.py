@@ -41,9 +41,18 @@ SETTINGS = (
     Setting("dateformat", "mdy", DATES),
     Setting("datefirst", "7", DATES),
 )
+SWITCHED_ON = (
+    "quoted_identifier",
+    "ansi_nulls",
+    "concat_null_yields_null",
+    "ansi_padding",
+    "ansi_warnings",
+    "arithabort",
+)
+SWITCHED_OFF = ("arithignore", "numeric_roundabort", "implicit_transactions", "xact_abort")
 PINNING = (
-    "set quoted_identifier, ansi_nulls, concat_null_yields_null, ansi_padding, ansi_warnings, arithabort on",
-    "set arithignore, numeric_roundabort, implicit_transactions, xact_abort off",
+    *(f"set {name} on" for name in SWITCHED_ON),
+    *(f"set {name} off" for name in SWITCHED_OFF),
     "set rowcount 0",
     f"set textsize {LARGEST_TEXT}",
     "set language us_english",

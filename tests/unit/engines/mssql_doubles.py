@@ -25,7 +25,7 @@ SWITCHES = ("quoted_identifier", "arithabort", "ansi_null_dflt_on", "ansi_warnin
 OPTIONS = {"textsize": "2147483647", "language": "us_english", "dateformat": "mdy", "datefirst": "7"}
 OPTIONS |= {"lock_timeout": "30000", **dict.fromkeys(SWITCHES, "SET"), "concat_null_yields_null": "SET"}
 """What SQL Server's documentation shows for DBCC USEROPTIONS; a switch that is off is not listed."""
-BEFORE = 15
+BEFORE = 6
 """Statements of a session before its first query."""
 MSSQL_PYTHON = importlib.util.find_spec("mssql_python") is not None
 needs_mssql_python = pytest.mark.skipif(

@@ -94,7 +94,7 @@ def test_sql_server_names_the_session_and_takes_its_age(sql_server: FakeServer) 
     assert (session_61.since, session_61.begun_earlier) == (UTC_NOW - HOUR, False)
     assert ("distributed" in orphan.session, orphan.begun_earlier) == (True, True)
     marked = f"set context_info {mssql_writers.MARK}"
-    assert marked in sql_server.sent, "by which other sessions of this system know this one"
+    assert marked in "; ".join(sql_server.sent), "by which other sessions of this system know this one"
     assert mssql_writers.MARK in mssql_writers.TRANSACTIONS
 
 
