@@ -119,8 +119,7 @@ def judge(module: str, number: int | None, *, again: bool) -> int:
         mutmut(folder, "run", "--max-children", "1", *names)
     found = {name: code for name, code in read_outcomes(folder, module).items() if code is not None}
     left = survivors(found)
-    with (folder / "survivors.diff").open("w", encoding="utf-8") as file:
-        file.writelines(mutmut(folder, "show", name) for name in left)
+    (folder / "survivors.diff").write_text(shown(folder, left), encoding="utf-8")
     print(f"{module}: {len(found)} faults, {len(found) - len(left)} caught, {len(left)} survived", flush=True)
     return len(left)
 
@@ -150,6 +149,15 @@ def mutmut(folder: Path, *arguments: str) -> str:
     if arguments[0] == "run":
         (folder / "run.log").write_text(done.stdout.replace("\r", "\n") + done.stderr, encoding="utf-8")
     return done.stdout
+
+
+def shown(folder: Path, names: list[str]) -> str:
+    """What these faults change, by one process for all."""
+    loop = (
+        "import sys; from mutmut.__main__ import cli; [cli(['show', n], standalone_mode=False) for n in sys.argv[1:]]"
+    )
+    command = [sys.executable, "-c", loop, *names]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout
 
 
 def read_outcomes(folder: Path, module: str) -> dict[str, int | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -51,6 +52,62 @@ def test_days(project: Project, load: str) -> None:
     found = run_again(project, CHECKPOINT.replace(day=4, hour=0))
     assert (found["extracted"], found["published"]) == (5, 4)
     assert project.rows("visit_id, visit_date") == before
+
+
+PLACES: dict[str, datetime | None] = {
+    "none": None,
+    "long ago": CHECKPOINT - 2 * HOUR,
+    "edge": CHECKPOINT - HOUR,
+    "lookback": CHECKPOINT - HOUR / 2,
+    "start": CHECKPOINT,
+    "window": CHECKPOINT + HOUR / 2,
+}
+
+
+@pytest.mark.parametrize("load", ["append", "merge"])
+def test_rows_that_move_from_any_place_to_any_other(project: Project, load: str) -> None:
+    """A row is published with one cursor value, and has another when the next run reads; or is gone, or was not there.
+
+    `append` holds every version that was read, once; `merge` the newest of each row, one without cursor is the oldest.
+    A version that is read again is taken from the run in whose window it lies; the lookback's copy is left out.
+    """
+    project.configure(f"{VISITS}load: {load}\n")
+    kinds = [*PLACES, "gone"]
+    moves = dict(enumerate((before, after) for before in kinds for after in kinds))
+    add(project, {number: before for number, (before, _) in moves.items()}, "old")
+    project.run()
+    project.execute("DELETE FROM visits")
+    add(project, {number: after for number, (_, after) in moves.items()}, "new")
+    run_again(project, CHECKPOINT)
+    expected = [row for number, (before, after) in moves.items() for row in stand(load, number, before, after)]
+    assert Counter(project.rows("visit_id, coalesce(updated_at::VARCHAR, ''), note")) == Counter(expected)
+
+
+def add(project: Project, places: dict[int, str], note: str) -> None:
+    found = [(number, PLACES[place]) for number, place in places.items() if place in PLACES]
+    rows = [visit(number, moment or CHECKPOINT, 1 + number % 3, note) for number, moment in found]
+    project.execute(
+        INSERT,
+        [(*row[:4], moment and row[4].removesuffix("+00:00")) for row, (_, moment) in zip(rows, found, strict=True)],
+    )
+
+
+def stand(load: str, number: int, before: str, after: str) -> list[tuple[int, str, str]]:
+    """What stands of a row that was read at one place, and then lies at the other."""
+    read = after not in ("gone", "long ago")
+    versions = {} if before == "gone" else {before: "old"}
+    if read and (after not in versions or after in ("start", "window")):
+        versions[after] = "new"
+    order = list(PLACES)
+    if load == "merge" and versions:
+        newest = max(versions, key=order.index)
+        versions = {newest: versions[newest]}
+    return [(number, shown(place), note) for place, note in versions.items()]
+
+
+def shown(place: str) -> str:
+    moment = PLACES[place]
+    return "" if moment is None else moment.replace(tzinfo=None).isoformat(sep=" ")
 
 
 def test_a_new_row_on_the_edge_is_published(project: Project) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from include.etl.alerts.advice import advice
 from include.etl.alerts.base import Finding
 from include.etl.alerts.conditions import LATE_RUN, Ended, after_run
 from include.etl.alerts.memory import Memory
@@ -39,6 +40,7 @@ def after(
 def test_a_failure_is_a_case_of_its_cause(error: str, conditions: tuple[str, ...]) -> None:
     (found,) = after(phase("plan"), phase("extract", error), failed=True)
     assert (found.conditions, found.severity, found.since) == (conditions, "critical", NIGHT)
+    assert found.to_do == advice(error)
     if error == "ValidationFailed":
         assert (found.what, found.details) == ("critical expectations failed; nothing was published", ())
     else:
@@ -83,12 +85,14 @@ def test_failures_in_a_row_are_counted_since_the_first() -> None:
 def test_a_failure_without_a_record(ended: dict[str, str], what: str) -> None:
     (found,) = after(phase("plan"), failed=True, **ended)
     assert (found.conditions, found.what, found.details) == (("failure",), what, ())
+    assert found.to_do == advice("", ended.get("reason", ""))
 
 
 def test_rows_set_aside_and_warnings() -> None:
     """Of both kinds of expectations, those that belong to it."""
     lines = ["[critical] a", "[warning] b", "[critical] c", "[warning] d"]
     aside, warned = after(phase("plan"), phase("validate", quarantined=1234, failed_expectations=lines))
+    assert (aside.severity, aside.to_do[-17:], warned.to_do[:4]) == ("warning", "docs/bad-rows.md.", "Open")
     assert aside.conditions == ("quarantine", "critical_validation", "quality_failure")
     assert aside.what == "1,234 rows break critical expectations and are not published"
     assert aside.details == ("[critical] a", "[critical] c")
@@ -103,15 +107,17 @@ def test_columns_that_changed_are_told_once_however_many_phases_saw_them() -> No
     phases = [phase("extract", schema_changes=["a", "b"]), phase("load", schema_changes=["b", "c"]), phase("plan")]
     (found,) = after(*phases)
     assert (found.conditions, found.severity, found.details) == (("schema_drift",), "warning", ("a", "b", "c"))
+    assert (found.what, found.to_do[-23:]) == ("they are not those published before", "docs/schema-changes.md.")
     (failure,) = after(*phases, phase("load", "SchemaChanged"), failed=True)
     assert failure.conditions == ("schema_drift", "failure")
 
 
 def test_what_several_phases_could_not_make_sure_of_is_one_finding() -> None:
     told = [{"degraded guarantee": text} for text in ("no grant", "a setting", "no grant")]
-    (found,) = after(*(phase("extract", conditions=one) for one in told))
+    (found,) = after(phase("validate"), *(phase("extract", conditions=one) for one in told), phase("load"))
     assert (found.conditions, found.severity) == (("degraded_guarantee",), "warning")
     assert (found.what, found.since) == ("no grant; a setting", NIGHT)
+    assert found.to_do.startswith("See docs/windows.md")
 
 
 def test_one_condition_ends_while_the_other_goes_on() -> None:
@@ -136,6 +142,7 @@ def test_recovered_since_the_first_of_what_was_open() -> None:
     load = phase("load")
     (found,) = after(phase("plan", window={"mode": "incremental"}), load, memory=memory)
     assert (found.conditions, found.severity, found.since) == (("recovered",), "good", NIGHT - 2 * DAY)
+    assert (found.what, found.to_do[:8]) == ("what was reported before is right again", "Nothing.")
     assert memory.open == {}
     assert after(phase("plan", window={"mode": "incremental"}), load, memory=memory) == []
 
