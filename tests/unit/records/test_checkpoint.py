@@ -69,7 +69,10 @@ def test_one_that_was_set_back_while_the_run_read_stays(tmp_path: Path, set_back
 def test_clocks_may_differ_by_so_much(tmp_path: Path, beyond: timedelta, refused: bool) -> None:
     current = checkpoint.put(source(), NOW + beyond, "run", Memory(), Storage(tmp_path))
     if refused:
-        with pytest.raises(checkpoint.CheckpointError, match="lies after 2024-03-10T04:30:00"):
+        with pytest.raises(
+            checkpoint.CheckpointError,
+            match=r"'checkpoint__visits'.*: bound 2024-03-10T04:40:00.* lies after 2024-03-10T04:30:00",
+        ):
             checkpoint.refuse_ahead(source(), current, NOW)
     else:
         checkpoint.refuse_ahead(source(), current, NOW)
@@ -133,6 +136,31 @@ def test_one_of_another_kind_is_refused(of: dict[str, Any], changes: dict[str, A
     assert "Restore it: python scripts/checkpoints.py restore visits; or begin again: python scripts/" in text
 
 
+@pytest.mark.parametrize("text", ["", "{", "null", "[]"])
+def test_what_is_no_checkpoint_at_all_is_refused(text: str) -> None:
+    with pytest.raises(CheckpointError, match="cannot be used: the whole value: "):
+        checkpoint.understood(source(), text)
+
+
+def test_one_that_is_gone_is_not_taken_for_none(tmp_path: Path) -> None:
+    storage, variables = Storage(tmp_path), Memory()
+    checkpoint.put(source(), NOW, "night", variables, storage)
+    variables.clear()
+    with pytest.raises(CheckpointError, match=r"'checkpoint__visits'.* it is not there, but this source had one. Noth"):
+        checkpoint.read(source(), variables, storage)
+    assert checkpoint.read(source(source="beds"), variables, storage) is None
+
+
+def test_one_that_cannot_be_removed_is_told() -> None:
+    class Stubborn(Memory):
+        def delete(self, key: str) -> None:
+            assert key == "checkpoint__visits"
+
+    good = checkpoint.Checkpoint(source="visits", cursor="updated_at", bound=NOW, run_id="run", updated_at=NOW)
+    with pytest.raises(CheckpointError, match=r"stored was none; read back was bound 2024-03-10T04:30:00"):
+        checkpoint.remove(source(), Stubborn(checkpoint__visits=good.model_dump_json()))
+
+
 def test_a_number_is_one(tmp_path: Path) -> None:
     variables = Memory()
     put = checkpoint.put(source(**NUMBERED), 4711, "run", variables, Storage(tmp_path))
@@ -165,15 +193,18 @@ def test_a_source_that_had_another_name(
     """Found by the names under which key, cursor and partition were published last."""
     mine = {"output": {"formats": ["parquet"], "partition_by": "day"}, "transform": {"rename": {"updated_at": "seen"}}}
     storage = Storage(tmp_path)
-    for name in ("a_spoilt", "b_empty", "old"):
+    for name in ("a_known", "a_spoilt", "b_empty", "old"):
         storage.folder("processed", name)
     (tmp_path / "sources").mkdir()
+    (tmp_path / "sources" / "a_known.yaml").touch()
     if configured:
         (tmp_path / "sources" / "old.yaml").touch()
     last = SimpleNamespace(**(vars(PUBLISHED) | changes))
-    published = {"b_empty": [], "old": [SimpleNamespace(key=["x"], partition_by=None, cursor=None), last]}
+    earlier = SimpleNamespace(key=["x"], partition_by=None, cursor=None)
+    published = {"b_empty": [], "old": [earlier, earlier, last]}
 
-    def current(_: Storage, name: str) -> Any:
+    def current(asked: Storage, name: str) -> Any:
+        assert asked is storage
         if name == "a_spoilt":
             raise StorageError("a manifest is damaged")
         return published[name]
