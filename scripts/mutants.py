@@ -29,7 +29,7 @@ JUDGES: Mapping[str, list[str]] = {
     "phases/extract": [f"{INTEGRATION}/test_several_parts.py", f"{INTEGRATION}/test_boundaries.py"],
     "horizon": [f"{ETL}/test_bound.py", f"{ETL}/test_horizon.py", f"{ETL}/test_plan.py"],
     "cursor": [f"{ETL}/test_cursor.py", f"{ETL}/test_row_versions.py"],
-    "numbers": [f"{ETL}/test_numbers.py", f"{INTEGRATION}/test_numbers.py"],
+    "numbers": [f"{ETL}/test_numbers.py", f"{ETL}/test_windows_of_numbers.py", f"{INTEGRATION}/test_numbers.py"],
     "row_versions": [f"{ETL}/test_row_versions.py"],
     "slices": [f"{ETL}/test_slices.py", f"{INTEGRATION}/test_slices.py"],
     "query": [f"{ETL}/test_query.py", f"{INTEGRATION}/test_boundaries.py"],
