@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -48,6 +49,16 @@ class ByFile(LoadScopeScheduling):
 @pytest.hookimpl(optionalhook=True)  # the tests run without pytest-xdist, too
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
     return ByFile(config, log)
+
+
+@pytest.fixture(scope="module")
+def far_away() -> Iterator[None]:
+    """A machine whose own zone is neither UTC nor a source's: nothing may depend on it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "Pacific/Kiritimati")  # 14 hours ahead
+        time.tzset()
+        yield
+    time.tzset()
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from include.etl.alerts.memory import Memory
 from include.etl.storage import Storage
 from tests.unit.etl.test_plan import source
 
+pytestmark = pytest.mark.usefixtures("far_away")
 WRITER = "session 4711 has been in a transaction since Monday"
 
 

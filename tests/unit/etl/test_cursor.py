@@ -14,6 +14,7 @@ from include.etl.config import Source
 from include.etl.cursor import bound
 from include.etl.errors import ConfigurationError
 
+pytestmark = pytest.mark.usefixtures("far_away")
 NAIVE, ZONED, DAY = pa.timestamp("us"), pa.timestamp("us", "UTC"), pa.date32()
 MOMENT = datetime(2024, 3, 9, 18, tzinfo=UTC)
 

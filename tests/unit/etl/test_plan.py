@@ -21,6 +21,7 @@ from include.etl.records import checkpoint
 from include.etl.records.run import Run
 from include.etl.storage import Storage
 
+pytestmark = pytest.mark.usefixtures("far_away")
 NOW = datetime(2024, 3, 10, 4, 30, tzinfo=UTC)
 DAY = timedelta(days=1)
 INTERVAL = (datetime(2024, 3, 8, 18, tzinfo=UTC), datetime(2024, 3, 9, 18, tzinfo=UTC))

@@ -17,6 +17,7 @@ from include.etl.records.run import Run
 from include.etl.storage import Storage
 from tests.unit.etl.test_plan import NOW, Memory, source
 
+pytestmark = pytest.mark.usefixtures("far_away")
 SECOND = timedelta(seconds=1)
 
 

@@ -24,6 +24,7 @@ from include.etl.records.manifest import PublishedFile
 from include.etl.storage import sha256
 from tests.unit.etl.test_plan import INTERVAL, source
 
+pytestmark = pytest.mark.usefixtures("far_away")
 FORMATS = ["parquet", "csv", "excel"]
 WINDOW = Window(mode="incremental", start=INTERVAL[0], end=INTERVAL[1])
 DAYS = [date(2024, 3, 1), date(2024, 3, 2), None]

@@ -16,6 +16,7 @@ from include.etl.records import checkpoint
 from include.etl.storage import Storage, read_json
 from tests.unit.etl.test_plan import DAY, INTERVAL, NOW, Memory, source
 
+pytestmark = pytest.mark.usefixtures("far_away")
 WINDOW = Window(mode="incremental", start=INTERVAL[0], end=INTERVAL[1])
 
 
@@ -93,6 +94,13 @@ def test_what_is_put_is_what_is_read_and_kept(tmp_path: Path) -> None:
     assert path == checkpoint.version(tmp_path / "checkpoints" / "visits", "json", put.updated_at)
     (path.parent / ".x.json").write_text("{")  # a file manager's, or half a file
     assert checkpoint.history(storage, "visits") == [path]
+
+
+def test_versions_are_named_after_the_moment_in_utc(tmp_path: Path) -> None:
+    before = datetime.now(UTC)
+    name = checkpoint.version(tmp_path, "json").name
+    assert f"{before:%Y%m%dT%H%M%S.%fZ}.json" <= name <= f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.json"
+    assert checkpoint.version(tmp_path, "replaced", NOW).name == "20240310T043000.000000Z.replaced"
 
 
 def test_a_copy_that_does_not_hold_what_was_written_is_no_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
