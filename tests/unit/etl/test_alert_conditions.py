@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from include.etl.alerts import deviation as deviations
+from include.etl.alerts.base import Finding
 from include.etl.alerts.conditions import Ended, after_run
 from include.etl.alerts.deviation import deviation
 from include.etl.alerts.memory import Memory
@@ -88,20 +89,37 @@ def lines(run_id: str, end: datetime, rows: list[int], **plan: Any) -> list[dict
     return [about | plans, *(about | read for read in reads), about | ends]
 
 
+def judged(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    past: list[dict[str, Any]],
+    end: datetime,
+    rows: int,
+    window: dict[str, Any] | None = None,
+    status: str = "published",
+    **of: Any,
+) -> Finding | None:
+    """What is told of a run whose window ends then, and that began to read a minute after that."""
+    storage, asked = Storage(tmp_path), source(**of)
+
+    def read(*given: Any) -> list[dict[str, Any]]:
+        assert given == (storage, "visits")
+        return past
+
+    monkeypatch.setattr(deviations.history, "read", read)
+    default = {"mode": "incremental", "start": (end - DAY).isoformat(), "end": end.isoformat()}
+    begun = [(end + timedelta(minutes=number)).isoformat() for number in range(2)]
+    plan = {"phase": "plan", "rows": 0, "window": default | (window or {}), "started_at": begun[0]}
+    phases = [plan, {"phase": "extract", "rows": rows, "started_at": begun[1]}]
+    summary = {"dag_id": "visits", "run_id": "now", "status": status, "phases": phases}
+    return deviation(asked, storage, summary)
+
+
 def unusual(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, past: list[dict[str, Any]], end: datetime, rows: int, **of: Any
 ) -> list[int] | None:
     """The numbers that the run was found to differ from; None where it was not."""
-    monkeypatch.setattr(deviations.history, "read", lambda *_: past)
-    window = {"mode": "incremental", "start": (end - DAY).isoformat(), "end": end.isoformat()}
-    plan = {"phase": "plan", "rows": 0, "window": window, "started_at": end.isoformat()}
-    summary = {
-        "dag_id": "visits",
-        "run_id": "now",
-        "status": "published",
-        "phases": [plan, {"phase": "extract", "rows": rows, "started_at": end.isoformat()}],
-    }
-    found = deviation(source(**of), Storage(tmp_path), summary)
+    found = judged(monkeypatch, tmp_path, past, end, rows, **of)
     if found is None:
         return None
     (detail,) = found.details
@@ -159,3 +177,84 @@ def test_rows_of_all_slices_and_of_both_kinds_of_runs(monkeypatch: pytest.Monkey
     known = past + others + failed + foreign
     assert unusual(monkeypatch, tmp_path, known, MONDAY, 100) is None
     assert unusual(monkeypatch, tmp_path, known, MONDAY, 7) == [100] * 4
+
+
+@pytest.mark.parametrize(
+    ("rows", "usual", "told"),
+    [
+        (80, 100, None),
+        (79, 100, "79 rows were read, usually it is about 100 (-21%)"),
+        (120, 100, None),
+        (121, 100, "121 rows were read, usually it is about 100 (+21%)"),
+        (0, 0, None),
+        (1200, 0, "1,200 rows were read, usually it is about 0 (there are usually none)"),
+    ],
+)
+def test_so_much_more_or_less_is_usual(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rows: int, usual: int, told: str | None
+) -> None:
+    found = judged(monkeypatch, tmp_path, weeks([usual] * 4), MONDAY, rows)
+    assert (found and found.what) == told
+    if found:
+        assert (found.conditions, found.severity) == (("row_count_deviation",), "warning")
+        assert found.to_do.startswith("Find out whether there was a holiday")
+
+
+def test_what_is_not_compared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A range, a run that has published nothing, one without window; and of the past, what came to no end."""
+    past = weeks([100] * 4)
+    assert judged(monkeypatch, tmp_path, past, MONDAY, 7, {"mode": "range"}) is None
+    assert judged(monkeypatch, tmp_path, past, MONDAY, 7, status="nothing to read yet") is None
+    ranges = [line | ({"mode": "range"} if line["mode"] else {}) for line in past]
+    assert judged(monkeypatch, tmp_path, ranges, MONDAY, 7, {"mode": "range"}) is None
+    assert deviation(source(), Storage(tmp_path), {"phases": [], "status": "published"}) is None
+    without_load = [line for line in past if line["phase"] != "load"]
+    assert judged(monkeypatch, tmp_path, without_load, MONDAY, 7) is None
+    without_plan = [line | {"run_id": "no plan"} for line in past if line["phase"] == "load"]
+    assert unusual(monkeypatch, tmp_path, without_plan + past, MONDAY, 7) == [100] * 4
+    same_moment = [line for number in range(4) for line in lines(f"twin {number}", MONDAY, [100])]
+    assert judged(monkeypatch, tmp_path, same_moment, MONDAY, 7) is None
+
+
+@pytest.mark.parametrize(
+    ("past", "now", "alike"),
+    [
+        (timedelta(hours=24), timedelta(hours=24), True),
+        (timedelta(hours=22), timedelta(hours=20), True),  # a tenth longer
+        (timedelta(hours=22, minutes=1), timedelta(hours=20), False),
+        (timedelta(hours=18), timedelta(hours=20), True),
+        (timedelta(hours=17, minutes=59), timedelta(hours=20), False),
+        (None, None, True),
+        (None, timedelta(hours=24), False),
+        (timedelta(hours=24), None, False),
+    ],
+)
+def test_windows_of_about_the_same_length_are_compared(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, past: timedelta | None, now: timedelta | None, alike: bool
+) -> None:
+    runs = [
+        line
+        for number in range(1, 5)
+        for end in [MONDAY - number * WEEK]
+        for line in lines(f"{number}", end, [100], window_start=None if past is None else (end - past).isoformat())
+    ]
+    window = {"start": None if now is None else MONDAY - now}
+    assert (judged(monkeypatch, tmp_path, runs, MONDAY, 7, window) is not None) is alike
+
+
+def test_windows_of_numbers_are_compared_by_when_their_runs_began(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """All of them are alike, but those from the beginning."""
+    number = {"cursor": {"column": "updated_at", "type": "number"}, "timezone": "UTC"}
+    late = datetime(2026, 11, 23, 23, 59, 30, tzinfo=UTC)  # plan begins on Monday, what follows on Tuesday
+    counted = enumerate([100] * 4, 1)
+    past = [
+        line
+        for week, count in counted
+        for line in lines(f"{week}", late - week * WEEK, [count], window_start=4, window_end=9 + week)
+    ]
+    window = {"start": 50, "end": 60}
+    assert judged(monkeypatch, tmp_path, past, late, 7, window, **number) is not None
+    assert judged(monkeypatch, tmp_path, past, late - DAY, 7, window, **number) is None
+    assert judged(monkeypatch, tmp_path, past, late, 7, {"start": None, "end": 60}, **number) is None
