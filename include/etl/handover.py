@@ -167,6 +167,23 @@ class Plan(Handover):
     """Of this plan alone: a cleared run is planned anew, and what was read by an earlier plan is not its own."""
 
 
+class KeyEquality(Handover):
+    """Which texts of a key's column are equal to the source, though they differ in bytes; none by default."""
+
+    collation: str = ""
+    """What the source compares them by, as it calls it."""
+    case: bool = False
+    """Capital and small letters of ASCII are equal."""
+    blanks: bool = False
+    """Blanks at the end count for nothing."""
+    ascii_only: bool = False
+    """This is known of texts of printable ASCII alone; of others the source may take some for equal as well."""
+    unknown: str = ""
+    """Why equality cannot be done as the source does it, and what can be selected instead."""
+    untold: str = ""
+    """Why the source does not tell; then bytes are compared."""
+
+
 class Extracted(Handover):
     """Output of extract: one slice's raw parts, as paths below the data folder."""
 
@@ -182,6 +199,8 @@ class Extracted(Handover):
     """Whether all rows of the slice are of one moment."""
     caveats: list[str] = Field(default_factory=list)
     """What the session could not make sure of, so that the slice is not verified."""
+    keys: dict[str, KeyEquality] = Field(default_factory=dict)
+    """Columns of the key whose texts the source compares otherwise than by their bytes, where keys are compared."""
 
 
 class Validated(Handover):

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.etl import cursor as cursors
-from include.etl import duck
+from include.etl import duck, key_equality
 from include.etl.completeness import versions
 from include.etl.completeness.extraction import NOT_COUNTED, fields_of
 from include.etl.completeness.publication import READ, WRITTEN, of_format, published_fields
@@ -203,10 +203,11 @@ def _compare_source(run: Run, manifest: Manifest, finding: Finding, held: int | 
         query = windowed(source, engine, session, window)
         now = of_source(engine, session, query, fields_of(source, session.schema(query)))
         folder = run.storage.fresh_folder("interim", source.source, f"{run.key}-versions")
+        keys = key_equality.of_source(source, session, query)
         if versions.can_tell(source):
             versions.read(source, engine, session, query, folder)
     try:
-        missing = versions.not_published(run, window, folder) if versions.can_tell(source) else 0
+        missing = versions.not_published(run, window, folder, keys) if versions.can_tell(source) else 0
     finally:
         remove_folder(folder)
     # Which rows were left out on purpose is not recorded, only how many.

@@ -90,7 +90,8 @@ class _Proof:
         own = [manifest for manifest in self.standing if manifest.window.name == self.new.window.name]
         if self.new.window.mode == "full" or not self.new.key:
             return
-        fresh = f"SELECT 1 FROM {parquet([self.new.interim])} AS fresh WHERE {same(self.new.version, 'other', 'fresh')}"
+        same_version = self.new.same(self.new.version, "other", "fresh")
+        fresh = f"SELECT 1 FROM {parquet([self.new.interim])} AS fresh WHERE {same_version}"
         again = f"(EXISTS ({fresh}) OR {was_extracted(self.rows.connection, self.new)})"
         for manifest, file in ((one, file) for one in own for file in one_format(one)):
             self.rows.register(manifest, file)
@@ -121,14 +122,14 @@ class _Proof:
         The key comes first and by itself, so that DuckDB can join by it.
         """
         if not self.new.key:
-            return f"{same(self.new.version, row, other)} AND {provided}"
+            return f"{self.new.same(self.new.version, row, other)} AND {provided}"
         cursor = quote(self.new.cursor) if self.new.cursor else None
         stands = f"{row}.{cursor} IS NOT DISTINCT FROM {other}.{cursor}" if cursor else "true"
         if cursor and self.new.source.load == "merge":
             complete = " AND ".join(f"{other}.{quote(name)} IS NOT NULL" for name in self.new.key)
             newer = f"coalesce({row}.{cursor} >= {other}.{cursor}, {other}.{cursor} IS NULL)"
             stands = f"({stands} OR ({complete} AND {newer}))"
-        return f"{same(self.new.key, row, other)} AND ({' OR '.join((f'({stands} AND {provided})', *anyway))})"
+        return f"{self.new.same(self.new.key, row, other)} AND ({' OR '.join((f'({stands} AND {provided})', *anyway))})"
 
     def _must_be_published(self) -> str:
         """With `append`, rows of the window itself are published here, wherever else they stand."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,10 +13,10 @@ from include.etl.completeness.checksums import selecting
 from include.etl.config import Source
 from include.etl.duck import parquet, quote, text
 from include.etl.engines.base import Engine, Query, Session
-from include.etl.handover import Window
+from include.etl.handover import KeyEquality, Window
 from include.etl.names import published_name
 from include.etl.publication.keys import CURSOR, GONE, Keys
-from include.etl.publication.rows import NewRows, PublishedRows, extracted, same
+from include.etl.publication.rows import NewRows, PublishedRows, extracted
 from include.etl.query import quote as quoted
 from include.etl.records import manifest as manifests
 from include.etl.records.run import Run
@@ -37,12 +38,13 @@ def read(source: Source, engine: Engine, session: Session, query: Query, folder:
             writer.write_batch(batch)
 
 
-def not_published(run: Run, window: Window, folder: Path) -> int:
+def not_published(run: Run, window: Window, folder: Path, keys: Mapping[str, KeyEquality]) -> int:
     """How many of the versions below the folder stand in no publication; with `load: merge` a newer one counts too."""
     source, seen = run.source, folder / f"published-{SEEN}"
     cursor = published_name(source, source.cursor.column) if source.cursor else None
     key = [published_name(source, column) for column in source.primary_key]
-    new = NewRows(source, window, datetime.now(UTC), seen, key, cursor, [folder / SEEN])
+    equal = {published_name(source, column): equality for column, equality in keys.items()}
+    new = NewRows(source, window, datetime.now(UTC), seen, key, cursor, [folder / SEEN], equal)
     with (
         run.storage.lock(source.source, f"verify of {source.source}", shared=True),
         duck.session(source.memory_limit_mb, folder / ".scratch") as connection,
@@ -60,9 +62,8 @@ def not_published(run: Run, window: Window, folder: Path) -> int:
         version = f"{now} IS NOT DISTINCT FROM known.{CURSOR}"
         if source.load == "merge":
             version = f"({version} OR coalesce(known.{CURSOR} > {now}, {now} IS NULL))"
-        there = (
-            f"SELECT 1 FROM {published} AS known WHERE {same(key, 'seen', 'known')} AND {version} AND {GONE} IS NULL"
-        )
+        there = f"{new.same(key, 'seen', 'known')} AND {version} AND {GONE} IS NULL"
+        there = f"SELECT 1 FROM {published} AS known WHERE {there}"
         return duck.count(connection, f"{parquet([seen])} AS seen WHERE NOT EXISTS ({there})")
 
 

@@ -15,6 +15,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from include.etl.errors import ConfigurationError
+from include.etl.handover import KeyEquality
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -194,6 +195,13 @@ class Session(abc.ABC):
     def wall_clock(self, moments: Sequence[datetime]) -> Mapping[datetime, datetime]:  # noqa: ARG002 - as above
         """What a clock in the server's own time zone shows at these moments, or now; nothing where it has no zone."""
         return {}
+
+    def key_equality(self, query: Query, columns: Collection[str]) -> Mapping[str, KeyEquality]:  # noqa: ARG002
+        """Which texts of these columns of the result, that Arrow has as text, are equal to the source; reads no row.
+
+        A column that is left out is compared by its bytes. An engine that cannot tell says so.
+        """
+        return {name: KeyEquality(untold="this engine does not tell how it compares text") for name in columns}
 
     def row_versions(self, query: Query, column: str) -> RowVersions:  # noqa: ARG002 - for the engine that has them
         """How far the row versions in this column of the query are decided; a ConfigurationError where it has none."""

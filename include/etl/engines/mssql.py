@@ -32,7 +32,7 @@ from include.etl.engines.batches import OneStream, joined, make_schema, rows_at_
 from include.etl.engines.binding import bind
 from include.etl.engines.deadline import Overdue, within
 from include.etl.engines.mssql_calls import GRACE_S, Calls
-from include.etl.engines.mssql_catalog import numbering, statistics, wall_clock
+from include.etl.engines.mssql_catalog import key_equality, numbering, statistics, wall_clock
 from include.etl.engines.mssql_connection import ENCRYPT, Server, server
 from include.etl.engines.mssql_errors import connecting
 from include.etl.engines.mssql_origins import objects, origins
@@ -53,6 +53,7 @@ from include.etl.engines.mssql_types import (
 )
 from include.etl.engines.mssql_writers import MARK, row_versions, writers
 from include.etl.errors import ConfigurationError, TransientError
+from include.etl.handover import KeyEquality
 from include.etl.sql_guard import only_select
 
 log = logging.getLogger("etl.extract")
@@ -177,6 +178,11 @@ class MsSqlSession(Calls, Session):
         described = self._describe(self._bind(query))
         texts = {column.name: as_text(column) if column.name in columns else None for column in described}
         return Query(with_forms(query.sql, texts), query.params)
+
+    def key_equality(self, query: Query, columns: Collection[str]) -> Mapping[str, KeyEquality]:
+        """By the types and collations of the result's columns, as the server describes them."""
+        found = {one.name: key_equality(one) for one in self._describe(self._bind(query)) if one.name in columns}
+        return {name: equality for name, equality in found.items() if equality}
 
     def row_versions(self, query: Query, column: str) -> RowVersions:
         """How far the row versions in this column of the query are decided."""

@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 from include.etl.engines.base import Numbering, Statistics, Step, Value
 from include.etl.engines.mssql_sql import quoted, text
+from include.etl.engines.mssql_types import COLLATED, Column
 from include.etl.errors import ConfigurationError
+from include.etl.handover import KeyEquality
 
 # sys.partitions shows the rows to whoever may read the table; sys.dm_db_partition_stats wants VIEW DATABASE STATE too.
 ROWS = """select sum(p.rows) from sys.partitions p join sys.tables t on t.object_id = p.object_id
@@ -40,6 +42,10 @@ join sys.stats_columns k on k.object_id = s.object_id and k.stats_id = s.stats_i
 join sys.columns c on c.object_id = k.object_id and c.column_id = k.column_id
 where s.object_id = object_id({table}) and c.name = {column} and s.has_filter = 0
 ) f cross apply sys.dm_db_stats_histogram(object_id({table}), f.stats_id) h order by h.step_number"""
+
+KNOWN = re.compile(r"(SQL_)?(Latin1|Cyrillic)_General(_CP\w+|_\d+)?_C[IS](_A[IS])?(_KS)?(_WS)?(_VSS)?(_SC)?(_UTF8)?")
+"""Collations that take nothing but case for equal in texts of ASCII; those of other languages have letters of two."""
+ONE_SPELLING = {"uniqueidentifier", "hierarchyid"}
 
 
 class _Kind(NamedTuple):
@@ -126,6 +132,27 @@ def wall_clock(ask: Ask) -> dict[datetime, datetime]:
     """What the server's clock shows now, and in UTC."""
     ((moment, shown),) = ask(WALL_CLOCK)
     return {_moment(moment).replace(tzinfo=UTC): _moment(shown)}
+
+
+def key_equality(column: Column) -> KeyEquality | None:
+    """Which texts of a result's column are equal; None where those are that are the same.
+
+    Blanks at the end count for nothing whatever the collation is.
+    """
+    name, collation = column.name, column.collation
+    if column.kind in ONE_SPELLING:
+        return None
+    if column.kind not in COLLATED:
+        why = f"equal values of type {column.kind} can be written in several ways"
+        return KeyEquality(unknown=f"{why}; select another type of it in a query, such as datetime2 or nvarchar")
+    if not collation:
+        return KeyEquality(untold="the server does not tell its collation")
+    if re.search(r"_BIN2?(_UTF8)?$", collation):
+        return KeyEquality(collation=collation, blanks=True)
+    if KNOWN.fullmatch(collation):
+        return KeyEquality(collation=collation, case="_CI" in collation, blanks=True, ascii_only=True)
+    way_out = f"select a canonical form in a query, such as lower({name}) collate Latin1_General_BIN2 as {name}"
+    return KeyEquality(collation=collation, unknown=f"which texts its collation {collation} has for equal; {way_out}")
 
 
 def _histogram(ask: Ask, sql: str) -> list[tuple[Any, ...]]:

@@ -99,6 +99,7 @@ class Column(NamedTuple):
     width: int
     precision: int
     scale: int
+    collation: str = ""
 
 
 def described(row: Mapping[str, Any], engine: Engine) -> Column:
@@ -114,7 +115,7 @@ def described(row: Mapping[str, Any], engine: Engine) -> Column:
     precision, scale = int(row.get("precision") or 0), int(row.get("scale") or 0)
     if kind in DECIMALS and not _spelled(str(declared), precision, scale):
         precision = scale = 0
-    return Column(str(row["name"]), kind, width, precision, scale)
+    return Column(str(row["name"]), kind, width, precision, scale, str(row.get("collation_name") or ""))
 
 
 def _spelled(declared: str, precision: int, scale: int) -> bool:

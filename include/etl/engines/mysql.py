@@ -9,7 +9,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -23,7 +23,7 @@ from include.etl.engines.base import Engine, Numbering, Origins, Query, Session,
 from include.etl.engines.batches import BYTES_PER_VALUE, OneStream, Row, make_schema, rows_at_once
 from include.etl.engines.binding import bind
 from include.etl.engines.deadline import cut_line
-from include.etl.engines.mysql_catalog import numbering, statistics, wall_clock
+from include.etl.engines.mysql_catalog import key_equality, numbering, statistics, wall_clock
 from include.etl.engines.mysql_connection import connect, kill_query
 from include.etl.engines.mysql_errors import MORE_WARNINGS, connecting, querying, refuse_losses
 from include.etl.engines.mysql_origins import origins
@@ -32,11 +32,12 @@ from include.etl.engines.mysql_rows import to_batch
 from include.etl.engines.mysql_settings import pin
 from include.etl.engines.mysql_sql import literal, quoted_path
 from include.etl.engines.mysql_statement import Statement
-from include.etl.engines.mysql_types import Column, arrow_type
+from include.etl.engines.mysql_types import TEXT_OR_BINARY, Column, arrow_type
 from include.etl.engines.mysql_writers import writers
 from include.etl.engines.origins import Path, dotted, reading
 from include.etl.engines.row_pipe import Pipe
 from include.etl.errors import ConfigurationError, ExtractionError, TransientError
+from include.etl.handover import KeyEquality
 
 BLOCK_BYTES = 2 << 20
 """How much of the line is held at a time, if rows are not longer."""
@@ -158,6 +159,13 @@ class MySqlSession(Session):
         """What sessions that set no zone have for now() at these moments."""
         self._stream.refuse_second()
         return wall_clock(self._ask, moments)
+
+    def key_equality(self, query: Query, columns: Collection[str]) -> Mapping[str, KeyEquality]:
+        """By the collations of the result's columns; times, JSON and long decimals are printed in one way."""
+        sql = self._bind(query)
+        texts = [one.name for one in self._describe(sql) if one.name in columns and one.code in TEXT_OR_BINARY]
+        found = {name: key_equality(self._ask, sql, name) for name in texts}
+        return {name: equality for name, equality in found.items() if equality}
 
     def stream(self, query: Query) -> Stream:
         """Rows as the server holds them; the query starts with the first batch that is asked for."""

@@ -13,6 +13,7 @@ from include.etl.engines.base import Numbering, Statistics, Step, Value
 from include.etl.engines.batches import Row
 from include.etl.engines.mysql_sql import literal, quoted
 from include.etl.errors import ConfigurationError
+from include.etl.handover import KeyEquality
 
 HERE = "table_schema = {schema} and table_name = {table}"
 ROWS = f"select table_rows from information_schema.tables where {HERE} and table_type = 'BASE TABLE'"
@@ -28,6 +29,15 @@ MYSQL = """select cast(histogram as char) from information_schema.column_statist
 where schema_name = {schema} and table_name = {table} and column_name = {column}"""
 MARIADB = """select cast(histogram as char), nulls_ratio from mysql.column_stats
 where db_name = {schema} and table_name = {table} and column_name = {column} and hist_type = 'JSON_HB'"""
+
+# A LIMIT of 0 keeps MariaDB from filling the table that it makes of the query.
+COLLATION = """select collation(q.{column}) from (select 1 as one) s
+left join (select * from (\n{sql}\n) z limit 0) q on 1 = 0"""
+KNOWN = re.compile(r"[a-z0-9]+_(general|unicode|unicode_520|swedish|0900|uca1400)(_nopad)?(_a[is])?_c[is]")
+"""Collations of which is known, by trying all texts of two letters, that of ASCII they take nothing but case for equal.
+
+Those of single languages have letters of two characters, which are equal in some spellings and not in others.
+"""
 
 
 def _moment(text: str) -> datetime:
@@ -99,6 +109,26 @@ def wall_clock(ask: Ask, moments: Sequence[datetime]) -> dict[datetime, datetime
     """What sessions that set no zone have for now(); nothing where the server does not know its own zone."""
     shown = ((moment, ask(WALL_CLOCK.format(literal(moment)))[0][0]) for moment in moments)
     return {moment: _moment(_str(found)) for moment, found in shown if found is not None}
+
+
+def key_equality(ask: Ask, sql: str, column: str) -> KeyEquality | None:
+    """Which texts of this column of the query are equal; None where those are that are the same. No row is read."""
+    ((found,),) = ask(COLLATION.format(column=quoted(column), sql=sql))
+    return compared(_str(found), column)
+
+
+def compared(collation: str, column: str) -> KeyEquality | None:
+    """Which texts a collation takes for equal, by its name; all but some new ones leave out blanks at the end."""
+    blanks = not ("_nopad_" in collation or "_0900_" in collation or collation == "binary")
+    if collation == "binary" or collation.endswith("_bin"):
+        return KeyEquality(collation=collation, blanks=True) if blanks else None
+    if KNOWN.fullmatch(collation):
+        case = collation.endswith("_ci")
+        return KeyEquality(collation=collation, case=case, blanks=blanks, ascii_only=True)
+    way_out = (
+        f"select a canonical form in a query, such as cast(lower({column}) as char) collate utf8mb4_bin as {column}"
+    )
+    return KeyEquality(collation=collation, unknown=f"which texts its collation {collation} has for equal; {way_out}")
 
 
 def is_mariadb(ask: Ask) -> bool:

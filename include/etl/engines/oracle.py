@@ -9,7 +9,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from airflow.sdk import Connection
 from include.etl.engines.base import Engine, Numbering, Origins, Query, Session, Statistics, Stream, Writers
 from include.etl.engines.batches import OneStream, joined, make_schema, rows_at_once
 from include.etl.engines.deadline import Overdue, within
-from include.etl.engines.oracle_catalog import numbering, statistics, wall_clock
+from include.etl.engines.oracle_catalog import key_equality, numbering, statistics, wall_clock
 from include.etl.engines.oracle_errors import connecting, querying
 from include.etl.engines.oracle_origins import origins
 from include.etl.engines.oracle_settings import pin
@@ -29,6 +29,7 @@ from include.etl.engines.oracle_sql import bound, converted
 from include.etl.engines.oracle_types import Plan, plan, requested, to_batch, unreadable
 from include.etl.engines.oracle_writers import writers
 from include.etl.errors import ConfigurationError, TransientError
+from include.etl.handover import KeyEquality
 
 T = TypeVar("T")
 
@@ -135,6 +136,15 @@ class OracleSession(Session):
         """Transactions of the database that have written, as far as the account may see them."""
         self._stream.refuse_second()
         return writers(self._rows)
+
+    def key_equality(self, query: Query, columns: Collection[str]) -> Mapping[str, KeyEquality]:
+        """By the collations of the result's columns; numbers, intervals and row ids are printed in one way."""
+        sql, values = self._bind(query)
+        texts = [one for one in self._describe(sql) if one.field.name in columns and not one.is_converted]
+        found = {
+            one.field.name: key_equality(self._ask, sql, values, one.field.name, padded=one.padded) for one in texts
+        }
+        return {name: equality for name, equality in found.items() if equality}
 
     def stream(self, query: Query) -> Stream:
         """Rows as the driver's data frames hold them; the query starts with the first batch that is asked for."""

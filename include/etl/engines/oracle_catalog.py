@@ -11,6 +11,7 @@ from typing import Any
 from include.etl.engines.base import Numbering, Statistics, Step, Value
 from include.etl.engines.oracle_sql import quoted
 from include.etl.errors import ConfigurationError
+from include.etl.handover import KeyEquality
 
 OWNER = "coalesce(:own, sys_context('userenv', 'current_schema'))"
 ROWS = f"""select num_rows from all_tab_statistics
@@ -36,6 +37,12 @@ PLAIN = "to_char({0}, 'TM9', 'nls_numeric_characters=''.,''')"
 STEPS = f"""select {PLAIN.format("endpoint_value")}, endpoint_number, endpoint_repeat_count from all_tab_histograms
 where owner = {OWNER} and table_name = :tab and column_name = :col order by endpoint_number"""
 MOMENT = "to_char({0}, 'YYYY-MM-DD\"T\"HH24:MI:SS')"
+COLLATION = """select collation(q.{column}) from (select 1 as one from dual) s left join (
+{sql}
+) q on 1 = 0"""
+BY_BYTES = {"BINARY", "USING_NLS_COMP"}
+"""Collations by which keys are compared by their bytes, by the constraints that make them unique at least."""
+UNKNOWN_NAME = "ORA-00904"
 
 Ask = Callable[[str, dict[str, Any]], list[tuple[Any, ...]]]
 
@@ -112,3 +119,23 @@ def _ends(ask: Ask, table: str, column: str) -> list[Step]:
     ((low, high),) = ask(f"select {', '.join(sides)} from dual", {})
     values: list[Value] = [datetime.fromisoformat(end) for end in (low, high) if end is not None]
     return [Step(value, between=float(n)) for n, value in enumerate(values)]
+
+
+def key_equality(ask: Ask, sql: str, values: dict[str, Any], column: str, *, padded: bool) -> KeyEquality | None:
+    """Which texts of this column of the query are equal; None where those are that are the same. No row is read.
+
+    `padded` says that it is a CHAR, of which blanks at the end count for nothing.
+    """
+    same = KeyEquality(collation="CHAR", blanks=True) if padded else None
+    try:
+        ((collation,),) = ask(COLLATION.format(column=quoted(column), sql=sql), values)
+    except ConfigurationError as error:
+        if UNKNOWN_NAME not in str(error):
+            raise
+        return same  # before 12.2 no column has a collation of its own
+    if collation in BY_BYTES:
+        return same
+    if collation is None:
+        return KeyEquality(untold="the server does not tell its collation", blanks=padded)
+    way_out = f"select a canonical form in a query, such as lower({column}) collate BINARY as {column}"
+    return KeyEquality(collation=collation, unknown=f"which texts its collation {collation} has for equal; {way_out}")

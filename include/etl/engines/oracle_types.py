@@ -55,6 +55,8 @@ TIMESTAMP_TEXT = """to_char({0}, 'SYYYY-MM-DD"T"HH24:MI:SS.FF9')"""
 ZONED = (oracledb.DB_TYPE_TIMESTAMP_TZ, oracledb.DB_TYPE_TIMESTAMP_LTZ)
 TIMESTAMPS = (oracledb.DB_TYPE_TIMESTAMP, *ZONED)
 
+PADDED = {oracledb.DB_TYPE_CHAR, oracledb.DB_TYPE_NCHAR}
+
 
 class Plan(NamedTuple):
     """How one column is read: selected by `expression`, fetched as `fetched`, handed on as `field`."""
@@ -63,6 +65,8 @@ class Plan(NamedTuple):
     fetched: pa.DataType
     expression: str
     width: int
+    padded: bool = False
+    """A CHAR, filled up with blanks."""
 
     @property
     def is_converted(self) -> bool:
@@ -80,7 +84,7 @@ def plan(column: oracledb.FetchInfo, engine: Engine) -> Plan:
             f"{engine}: column {column.name!r} has type {code.name}, which is not read; "
             "convert it in the query, for example with to_char, to_clob or json_serialize"
         )
-    return Plan(pa.field(column.name, kind), fetched, form.format(name), width)
+    return Plan(pa.field(column.name, kind), fetched, form.format(name), width, code in PADDED)
 
 
 def _kind(

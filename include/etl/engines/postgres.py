@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +20,7 @@ from include.etl.engines.base import Engine, Numbering, Origins, Query, Session,
 from include.etl.engines.batches import OneStream, make_schema, sliced
 from include.etl.engines.binding import bind
 from include.etl.engines.deadline import Overdue, cut_after, cut_line, within
-from include.etl.engines.postgres_catalog import numbering, statistics, wall_clock
+from include.etl.engines.postgres_catalog import key_equality, numbering, statistics, wall_clock
 from include.etl.engines.postgres_connection import connection_arguments
 from include.etl.engines.postgres_errors import connecting, querying
 from include.etl.engines.postgres_origins import origins
@@ -29,6 +29,7 @@ from include.etl.engines.postgres_types import arrow_type, parse_csv
 from include.etl.engines.postgres_writers import writers
 from include.etl.engines.row_pipe import RowPipe
 from include.etl.errors import ConfigurationError, DataError, ExtractionError, TransientError
+from include.etl.handover import KeyEquality
 
 CHUNK_BYTES = 4 << 20
 TRIES = 3
@@ -188,6 +189,13 @@ class PostgresSession(Session):
         self._stream.refuse_second()
         with self._cursor() as cursor:
             return wall_clock(cursor, moments)
+
+    def key_equality(self, query: Query, columns: Collection[str]) -> Mapping[str, KeyEquality]:
+        """By the types and collations of the result's columns."""
+        _, sql = self._describe(query)
+        with self._cursor() as cursor:
+            found = {name: key_equality(cursor, sql, name) for name in columns}
+        return {name: equality for name, equality in found.items() if equality}
 
     def stream(self, query: Query) -> Stream:
         """Rows as the server's COPY prints them; COPY starts with the first batch that is asked for."""

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from include.etl.engines.base import Numbering, Statistics, Step, Value
+from include.etl.handover import KeyEquality
 
 # A partitioned table has no rows of its own; reltuples is -1 before the first ANALYZE.
 ROWS = """select sum(greatest(reltuples, 0))::bigint from pg_class where relkind in ('r', 'm', 'f') and
@@ -68,6 +69,23 @@ CONVERT: dict[str, Any] = {
     **dict.fromkeys(("text", "varchar", "bpchar", "uuid"), str),
 }
 
+RESULT = "(select 1) s left join (select * from (\n{sql}\n) z limit 0) q on false"
+TYPE = f"""with recursive base as (
+    select t.* from pg_type t where t.oid = (select pg_typeof(q.{{column}})::oid from {RESULT})
+    union all select t.* from base join pg_type t on t.oid = base.typbasetype
+) select typname, typtype::text, typcategory = 'S' and typcollation <> 0 from base where typbasetype = 0"""
+# Before PostgreSQL 12 every collation is deterministic.
+COLLATION = f"""select c.collname, coalesce((to_jsonb(c) ->> 'collisdeterministic')::boolean, true)
+from (select pg_collation_for(q.{{column}})::text collate "C" as name from {RESULT}) f
+join pg_collation c on true join pg_namespace n on n.oid = c.collnamespace
+where f.name in (quote_ident(c.collname), quote_ident(n.nspname) || '.' || quote_ident(c.collname))
+and c.collencoding in (-1, (select encoding from pg_database where datname = current_database()))"""
+PLAIN_LOWER = "select lower('I') = 'i'"
+ONE_SPELLING = {"bit", "varbit", "char", "cidr", "inet", "macaddr", "macaddr8", "money", "pg_lsn", "tid", "timetz"}
+ONE_SPELLING |= {"uuid", "xid", "xid8"}
+"""Types that Arrow has as text, and whose equal values the server prints alike."""
+CANONICAL = 'select a canonical form in a query, such as lower({column}) collate "C" as {column}'
+
 
 def statistics(cursor: Any, table: str, column: str) -> Statistics:
     """Estimated rows, the column's histogram (or its ends, from the index), and indexed columns; nothing of a view."""
@@ -111,6 +129,41 @@ def wall_clock(cursor: Any, moments: Sequence[datetime]) -> dict[datetime, datet
     """What a session that sets no zone would print at these moments."""
     cursor.execute(WALL_CLOCK, ([moment.astimezone(UTC).replace(tzinfo=None) for moment in moments],))
     return {moment.replace(tzinfo=UTC): shown for moment, shown in cursor.fetchall()}
+
+
+def key_equality(cursor: Any, sql: str, column: str) -> KeyEquality | None:
+    """Which texts of this column of the query are equal; None where those are that are the same. No row is read."""
+    place = {"sql": sql, "column": _quoted(column)}
+    cursor.execute(TYPE.format(**place))
+    ((name, kind, collated),) = cursor.fetchall()
+    if not collated:
+        known = kind == "e" or name in ONE_SPELLING or name.startswith("reg")
+        return None if known else KeyEquality(unknown=_several_spellings(name, column))
+    cursor.execute(COLLATION.format(**place))
+    found = cursor.fetchall()
+    collation = ", ".join(sorted({collation for collation, _ in found}))
+    if not found or not all(deterministic for _, deterministic in found):
+        why = f"its collation {collation!r} is not deterministic" if found else "it has no one collation"
+        return KeyEquality(collation=collation, unknown=f"{why}; {CANONICAL.format(column=column)}")
+    if name == "citext":
+        return _citext(cursor, column)
+    return KeyEquality(collation=collation, blanks=True) if name == "bpchar" else None
+
+
+def _citext(cursor: Any, column: str) -> KeyEquality:
+    """It compares what lower() makes of texts by the database's own collation: of ASCII one knows what that is."""
+    cursor.execute(PLAIN_LOWER)
+    if cursor.fetchall() == [(True,)]:
+        return KeyEquality(collation="citext", case=True, ascii_only=True)
+    return KeyEquality(collation="citext", unknown=f"its small letters are Turkish; {CANONICAL.format(column=column)}")
+
+
+def _several_spellings(name: str, column: str) -> str:
+    if name == "numeric":
+        return (
+            f"numeric without digits has 1.0 and 1.00 for equal; select {column}::numeric(p, s) as {column} in a query"
+        )
+    return f"equal values of type {name} can be written in several ways; select another type of it in a query"
 
 
 def _steps(kind: str, found: list[tuple[str | None, float, float]]) -> Iterator[Step]:

@@ -6,7 +6,7 @@ import contextlib
 import re
 import sqlite3
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -19,12 +19,13 @@ from airflow.providers.sqlite.hooks.sqlite import SqliteHook
 from include.etl.engines.base import Engine, Numbering, Origins, Query, Session, Statistics, Stream, Value, Writers
 from include.etl.engines.batches import OneStream, gather, make_schema
 from include.etl.engines.binding import bind
-from include.etl.engines.sqlite_catalog import numbering, statistics
+from include.etl.engines.sqlite_catalog import key_equality, numbering, statistics
 from include.etl.engines.sqlite_origins import origins
 from include.etl.engines.sqlite_settings import pin, unlocked, with_names
 from include.etl.engines.sqlite_totals import register
 from include.etl.engines.sqlite_types import declared_type, stored_type, to_batch
 from include.etl.errors import ConfigurationError, DataError, ExtractionError, TransientError
+from include.etl.handover import KeyEquality
 
 STEPS_PER_CHECK = 10_000
 """Instructions of SQLite's machine between two looks at the clock, well under a millisecond's work."""
@@ -126,6 +127,17 @@ class SqliteSession(Session):
         """Whether the column is the rowid, and AUTOINCREMENT."""
         with self._running():
             return numbering(self.connection, table, column)
+
+    def key_equality(self, query: Query, columns: Collection[str]) -> Mapping[str, KeyEquality]:
+        """By asking SQLite itself, which compares two texts as the result's column does."""
+        self._stream.refuse_second()
+
+        def ask(sql: str) -> list[Any]:
+            with self._running():
+                return self._execute(sql, query).fetchall()
+
+        found = {name: key_equality(ask, _unclosed(query), name) for name in columns}
+        return {name: equality for name, equality in found.items() if equality}
 
     def stream(self, query: Query) -> Stream:
         """Rows as they are stored, fitted to the declared types; reading starts with the first batch asked for."""

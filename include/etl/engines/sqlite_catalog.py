@@ -13,6 +13,14 @@ import pyarrow as pa
 
 from include.etl.engines.base import Numbering, Statistics, Step, Value
 from include.etl.engines.sqlite_types import declared_type
+from include.etl.errors import ConfigurationError
+from include.etl.handover import KeyEquality
+
+PROBE = (
+    "select count(*) from (select * from (select {column} from (\n{sql}\n) limit 0) "
+    "union select '{one}' union select '{other}')"
+)
+"""How many of two texts are left where equal ones are one by the column's collation; UNION takes that of its first."""
 
 
 def statistics(connection: sqlite3.Connection, table: str, column: str) -> Statistics:
@@ -48,6 +56,23 @@ def numbering(connection: sqlite3.Connection, table: str, column: str) -> Number
         return Numbering("AUTOINCREMENT")
     again = "without AUTOINCREMENT a new row gets the number of the newest one that was deleted"
     return Numbering("rowid", others=again)
+
+
+def key_equality(ask: Callable[[str], list[Any]], sql: str, column: str) -> KeyEquality | None:
+    """Which texts of this column of the query are equal; None where those are that are the same. No row is read.
+
+    SQLite tells no collation of a result; but it compares two texts by it. Its NOCASE knows the letters of ASCII only.
+    """
+    place = {"column": _quoted(column), "sql": sql, "one": "a"}
+    try:
+        case, blanks = (ask(PROBE.format(**place, other=other)) == [(1,)] for other in ("A", "a "))
+    except ConfigurationError as error:
+        if "collation" not in str(error):
+            raise
+        why = "its collation is one of the application; select a canonical form in a query, such as lower({0}) as {0}"
+        return KeyEquality(unknown=why.format(column))
+    collation = "NOCASE" if case else "RTRIM"
+    return KeyEquality(collation=collation, case=case, blanks=blanks) if case or blanks else None
 
 
 def _end(

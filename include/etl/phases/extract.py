@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from include.etl import cursor, slices, unreadable
+from include.etl import cursor, key_equality, slices, unreadable
 from include.etl.completeness import extraction as completeness
 from include.etl.completeness.checksums import check_columns
 from include.etl.config import Source
@@ -54,11 +54,12 @@ def extract(run: Run, plan: Plan, part: Slice, progress: Callable[[int], None] |
         with engine.session() as session:
             query = windowed(run.source, engine, session, plan.window, slices.kept(run, part.index))
             origins = _origins(run.source, plan, engine, session)
+            keys = key_equality.of_source(run.source, session, query)
             stream = session.stream(query)
             _check_changes(run, plan, stream.schema, published, counter)
             paths = [_count(path, counter) for path in _write_parts(folder, stream, progress or _ignore)]
             completeness.prove(run.source, plan.window, engine, session, query, stream.schema, paths)
-        if told := [*session.unpinned, *origins.unchecked]:
+        if told := [*session.unpinned, *origins.unchecked, *key_equality.untold(run.source, keys)]:
             counter.facts["conditions"] = {DEGRADED: "; ".join(told)}
         counter.facts["without_cursor"] = _without_cursor(run.source, plan.window, paths)
         return Extracted(
@@ -72,6 +73,7 @@ def extract(run: Run, plan: Plan, part: Slice, progress: Callable[[int], None] |
             # All rows come by one query, so it need not be the session that sees one state.
             consistency="none" if session.consistency == "none" else "snapshot",
             caveats=[*told, *origins.hidden],
+            keys=keys,
         )
 
 

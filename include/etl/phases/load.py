@@ -22,6 +22,7 @@ from include.etl.config import Source
 from include.etl.errors import ConfigurationError
 from include.etl.handover import Extracted, Loaded, Plan, Transformed, Validated, Window
 from include.etl.handover import written as position_text
+from include.etl.key_equality import of_slices
 from include.etl.names import published_name
 from include.etl.publication import files, journal
 from include.etl.publication import schema as schemas
@@ -120,7 +121,8 @@ def _new_rows(run: Run, plan: Plan, extracted: Sequence[Extracted], interim: Pat
     if source.cursor:
         cursor = _kept(source, source.cursor.column, schema)
     read_at = min(slice_.extracted_at for slice_ in extracted)
-    return NewRows(source, plan.window, read_at, interim, key, cursor, raw)
+    equal = {published_name(source, name): equality for name, equality in of_slices(extracted).items()}
+    return NewRows(source, plan.window, read_at, interim, key, cursor, raw, equal)
 
 
 def _schema_changes(new: NewRows, standing: Sequence[Manifest], counter: Counter) -> list[SchemaChange]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 import pyarrow.parquet as pq
 
-from include.etl import duck, duplicates, quarantine, ranges, sorted_file
+from include.etl import duck, duplicates, key_equality, quarantine, ranges, sorted_file
 from include.etl.columns import converted, declared_type, no_such_type
 from include.etl.completeness import extraction as completeness
 from include.etl.completeness.transformation import check_kept
@@ -19,8 +19,9 @@ from include.etl.config import Source
 from include.etl.duck import count, key_passes, parquet, quote, text
 from include.etl.duplicates import NUMBER, REPEATED, Judged
 from include.etl.errors import DataError, SchemaChanged
-from include.etl.handover import DELETED_AT, METADATA, Extracted, Plan, Position, Transformed, written
+from include.etl.handover import DELETED_AT, METADATA, Extracted, KeyEquality, Plan, Position, Transformed, written
 from include.etl.horizon import DEGRADED
+from include.etl.key_equality import folded
 from include.etl.names import published_name, published_names
 from include.etl.records.run import Counter, Run, measured
 from include.etl.slices import extracted_by
@@ -44,10 +45,13 @@ def transform(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Transform
             kept, quarantined = quarantine.without(run, connection, raw, folder)
             slices = _as_read(extracted, kept)
             raw = [part for slice_ in slices for part in slice_]
-            rows = _without_duplicates(connection, run.source, raw)
+            equal = key_equality.of_slices(extracted)
+            key_equality.check_known(connection, run.source, raw, equal)
+            keys = [folded(f"rows.{quote(column)}", equal.get(column)) for column in run.source.primary_key]
+            rows = _without_duplicates(connection, run.source, raw, keys)
             unique, surplus = count(connection, rows), _surplus(connection, run.source)
             snapshots = all(slice_.consistency == "snapshot" for slice_ in extracted)
-            judged = duplicates.judge(connection, run.source, _keys(run.source), slices, snapshots=snapshots)
+            judged = duplicates.judge(connection, run.source, keys, slices, snapshots=snapshots)
             for number, step in enumerate(run.source.transform.steps):
                 rows = apply_step(connection, step, rows, folder / f".step-{number}.parquet")
             first_read = min(slice_.extracted_at for slice_ in extracted)
@@ -55,7 +59,7 @@ def transform(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Transform
             published = count(connection, parquet([path]))
             check_kept(run.source, read=read - quarantined, surplus=surplus, unique=unique, written=published)
             if not _keys_as_read(connection, run.source, raw):
-                _check_keys(connection, run.source, path)
+                _check_keys(connection, run.source, path, equal)
         counter.rows, counter.bytes = read, path.stat().st_size
         removed = {"quarantined": quarantined, "identical copy": judged.copies}
         removed |= {"older version": read - quarantined - unique - judged.copies}
@@ -116,9 +120,14 @@ def _keys_as_read(connection: duckdb.DuckDBPyConnection, source: Source, raw: Se
     return not source.transform.steps and all(same)
 
 
-def _check_keys(connection: duckdb.DuckDBPyConnection, source: Source, path: Path) -> None:
+def _check_keys(
+    connection: duckdb.DuckDBPyConnection, source: Source, path: Path, equal: Mapping[str, KeyEquality]
+) -> None:
     """Refuse to publish a key twice: trimming, conversions and own steps can make different keys one."""
-    names = [quote(published_name(source, column)) for column in source.primary_key]
+    kinds, names = _kinds(connection, parquet([path])), []
+    for column in source.primary_key:
+        name = published_name(source, column)
+        names.append(folded(quote(name), equal.get(column) if kinds.get(name) == "VARCHAR" else None))
     if not names:
         return
     known, keys = " AND ".join(f"{name} IS NOT NULL" for name in names), ", ".join(names)
@@ -136,13 +145,14 @@ def _check_keys(connection: duckdb.DuckDBPyConnection, source: Source, path: Pat
         )
 
 
-def _without_duplicates(connection: duckdb.DuckDBPyConnection, source: Source, parts: Sequence[Path]) -> str:
+def _without_duplicates(
+    connection: duckdb.DuckDBPyConnection, source: Source, parts: Sequence[Path], keys: Sequence[str]
+) -> str:
     """A relation of the rows with one version per primary key: the latest by cursor, of equals the last one read.
 
     Most keys come once, so only those that come again are compared; of versions, one without cursor value is the
     oldest. A row whose key is NULL is no version of another one.
     """
-    keys = _keys(source)
     if not keys or not duplicates.collect(connection, keys, parts):
         return parquet(parts)
     names, cursor = duplicates.names(keys), source.cursor and quote(source.cursor.column)
@@ -156,11 +166,6 @@ def _without_duplicates(connection: duckdb.DuckDBPyConnection, source: Source, p
     same = " AND ".join(f"latest.{name} = {value}" for name, value in zip(names, keys, strict=True))
     older = f"SELECT 1 FROM latest WHERE {same} AND latest._number <> {NUMBER}"
     return f"(SELECT * EXCLUDE (file_row_number) FROM {numbered} WHERE NOT EXISTS ({older}))"
-
-
-def _keys(source: Source) -> list[str]:
-    """The key's columns as they are compared."""
-    return [f"rows.{quote(column)}" for column in source.primary_key]
 
 
 def _surplus(connection: duckdb.DuckDBPyConnection, source: Source) -> int:

@@ -54,22 +54,25 @@ def mark(
 def _find_vanished(rows: PublishedRows, new: NewRows, published: str) -> None:
     """The table `vanished`: where the last row of each key lies that is not in the source any more."""
     names = ", ".join(quote(name) for name in new.key)
-    since = f"coalesce({GONE}, {READ})"
+    since, own = f"coalesce({GONE}, {READ})", new.compared(new.key, "known")
     present = [f"SELECT {names} FROM {parquet([new.interim])}"]
     present += [f"SELECT {names} FROM {published} WHERE {since} > {moment(new.read_at)}"]
     present += [extracted(rows.connection, new, new.source.primary_key)] if new.raw else []
     complete = " AND ".join(f"{quote(name)} IS NOT NULL" for name in new.key)
     rows.connection.execute(
         f"CREATE TEMP TABLE vanished AS SELECT * FROM {published} AS known WHERE {complete} AND NOT EXISTS "
-        f"(SELECT 1 FROM ({' UNION ALL '.join(present)}) AS present WHERE {same(new.key, 'known', 'present')}) "
-        f"QUALIFY row_number() OVER (PARTITION BY {names} ORDER BY {CURSOR} DESC NULLS LAST, {since} DESC) = 1"
+        f"(SELECT 1 FROM ({' UNION ALL '.join(present)}) AS present WHERE {new.same(new.key, 'known', 'present')}) "
+        f"QUALIFY row_number() OVER (PARTITION BY {own} ORDER BY {CURSOR} DESC NULLS LAST, {since} DESC) = 1"
     )
 
 
 def _check_limit(rows: PublishedRows, new: NewRows, published: str) -> None:
-    source, names = new.source, ", ".join(quote(name) for name in new.key)
+    source = new.source
     found = count(rows.connection, f"vanished WHERE {GONE} IS NULL")
-    alive = count(rows.connection, f"(SELECT DISTINCT {names} FROM {published} WHERE {GONE} IS NULL)")
+    alive = count(
+        rows.connection,
+        f"(SELECT DISTINCT {new.compared(new.key, 'known')} FROM {published} AS known WHERE {GONE} IS NULL)",
+    )
     if not found:
         return
     if found > round(alive * source.max_deletes, 6):  # 29 % of 100 are 28.999999999999996

@@ -16,7 +16,7 @@ from include.etl.duck import count, parquet, quote, text
 from include.etl.handover import DELETED_AT
 from include.etl.publication.added import AddedRows
 from include.etl.publication.keys import CURSOR, FILE, GONE, READ, Keys, one_format
-from include.etl.publication.rows import Change, NewRows, PublishedRows, moment, order, same, was_extracted
+from include.etl.publication.rows import Change, NewRows, PublishedRows, moment, order, was_extracted
 from include.etl.records.manifest import Manifest, PublishedFile
 
 WINS, MINE = "__wins", "__mine"
@@ -90,7 +90,7 @@ class Merge:
     def _without_outdated(self, result: Path) -> Path:
         cursor = f"mine.{quote(self.new.cursor)}" if self.new.cursor else "NULL"
         outdated = (
-            f"SELECT 1 FROM met WHERE {same(self.new.key, 'mine', 'met')} "
+            f"SELECT 1 FROM met WHERE {self.new.same(self.new.key, 'mine', 'met')} "
             f"AND {cursor} IS NOT DISTINCT FROM met.{MINE} AND NOT {WINS}"
         )
         kept = f"SELECT * FROM {parquet([self.new.interim])} AS mine WHERE NOT EXISTS ({outdated})"
@@ -102,7 +102,7 @@ class Merge:
     def _keep(self, manifest: Manifest) -> None:
         left_out = (
             f"({was_extracted(self.rows.connection, self.new)} "
-            f"AND NOT EXISTS (SELECT 1 FROM fresh WHERE {same(self.new.key, 'other', 'fresh')}))"
+            f"AND NOT EXISTS (SELECT 1 FROM fresh WHERE {self.new.same(self.new.key, 'other', 'fresh')}))"
         )
         for file in one_format(manifest):
             self.rows.register(manifest, file)
@@ -133,7 +133,8 @@ class Merge:
     def _related(self, row: str, cursor: str) -> str:
         """Whether a published row and a row of `fresh` are the same one."""
         complete = " AND ".join(f"{row}.{quote(name)} IS NOT NULL" for name in self.new.key)
-        return f"{same(self.new.key, row, 'fresh')} AND (({complete}) OR {cursor} IS NOT DISTINCT FROM fresh.{CURSOR})"
+        same_key = self.new.same(self.new.key, row, "fresh")
+        return f"{same_key} AND (({complete}) OR {cursor} IS NOT DISTINCT FROM fresh.{CURSOR})"
 
     def _wins(self, cursor: str, read: str, marked: str, own: str) -> str:
         """Whether a row of `fresh` replaces a published one with the same key."""

@@ -22,7 +22,7 @@ from include.etl.handover import DELETED_AT, Position
 from include.etl.publication.added import AddedRows
 from include.etl.publication.files import cursor_text
 from include.etl.publication.keys import FILE, GONE, Keys, one_format
-from include.etl.publication.rows import Change, NewRows, PublishedRows, moment, order, same, was_extracted
+from include.etl.publication.rows import Change, NewRows, PublishedRows, moment, order, was_extracted
 from include.etl.records.manifest import Manifest, PublishedFile
 
 
@@ -72,7 +72,7 @@ class Overlap:
             self.rows.register(manifest, file)
             live = f"AND {DELETED_AT} IS NULL" if file.deleted else ""
             connection.execute(f"INSERT INTO published SELECT {version} FROM other WHERE {before} {live}")
-        again = f"SELECT 1 FROM published WHERE {same(new.version, 'mine', 'published')}"
+        again = f"SELECT 1 FROM published WHERE {new.same(new.version, 'mine', 'published')}"
         return f"({before} AND EXISTS ({again}))"
 
     def _marked_since(self, scratch: Path) -> str | None:
@@ -84,10 +84,11 @@ class Overlap:
             self.rows.check(manifest, self.new)
         relation = Keys(self.rows, self.new, scratch).of(marked, marked_only=True)
         later = f"SELECT 1 FROM {relation} AS known WHERE {GONE} > {moment(self.new.read_at)}"
-        return f"EXISTS ({later} AND {same(self.new.key, 'mine', 'known')})"
+        return f"EXISTS ({later} AND {self.new.same(self.new.key, 'mine', 'known')})"
 
     def _keep(self, manifest: Manifest) -> None:
-        fresh = f"SELECT 1 FROM {parquet([self.new.interim])} AS fresh WHERE {same(self.new.version, 'other', 'fresh')}"
+        same_version = self.new.same(self.new.version, "other", "fresh")
+        fresh = f"SELECT 1 FROM {parquet([self.new.interim])} AS fresh WHERE {same_version}"
         again = f"(EXISTS ({fresh}) OR {was_extracted(self.rows.connection, self.new)})"
         self.rows.check(manifest, self.new)
         for file in one_format(manifest):
@@ -115,14 +116,14 @@ class Overlap:
             return None
         self.rows.check(manifest, new)
         self.rows.register(manifest, file)
-        gone = f"EXISTS (SELECT 1 FROM fresh WHERE {same(new.version, 'other', 'fresh')})"
+        gone = f"EXISTS (SELECT 1 FROM fresh WHERE {new.same(new.version, 'other', 'fresh')})"
         read = f"coalesce({DELETED_AT}, _extracted_at)" if file.deleted else "_extracted_at"
         if full:
             gone = f"({gone} OR {read} <= {moment(new.read_at)})"
         elif new.window.start is not None and new.cursor:
             gone = f"({gone} AND other.{quote(new.cursor)} >= {new.bound(new.window.start)})"
         if file.deleted:
-            back = f"EXISTS (SELECT 1 FROM fresh WHERE {same(new.key, 'other', 'fresh')})"
+            back = f"EXISTS (SELECT 1 FROM fresh WHERE {new.same(new.key, 'other', 'fresh')})"
             gone = f"({gone} OR ({DELETED_AT} <= {moment(new.read_at)} AND {back}))"
         return self.rows.without(manifest, file, gone, staging)
 
@@ -146,7 +147,7 @@ class Overlap:
         relation = keys.of(marked, marked_only=True)
         if relation is None:
             return
-        known = f"SELECT 1 FROM {parquet([interim])} AS fresh WHERE {same(self.new.key, 'found', 'fresh')}"
+        known = f"SELECT 1 FROM {parquet([interim])} AS fresh WHERE {self.new.same(self.new.key, 'found', 'fresh')}"
         numbers = f"SELECT DISTINCT {FILE} FROM {relation} AS found WHERE EXISTS ({known}) ORDER BY {FILE}"
         for (number,) in self.rows.connection.sql(numbers).fetchall():
             manifest, found = keys.files[number]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from include.etl.columns import converted
 from include.etl.config import Source
 from include.etl.duck import batches, count, parquet, quote
 from include.etl.errors import ConfigurationError, StorageError
-from include.etl.handover import DELETED_AT, METADATA, Position, Window
+from include.etl.handover import DELETED_AT, METADATA, KeyEquality, Position, Window
+from include.etl.key_equality import folded
 from include.etl.names import published_name
 from include.etl.publication import files
 from include.etl.publication.schema import widens
@@ -47,6 +48,8 @@ class NewRows:
     cursor: str | None
     raw: Sequence[Path] = ()
     """The extracted parts, if not all of their rows are among the new ones."""
+    keys: Mapping[str, KeyEquality] = field(default_factory=dict)
+    """Published columns of the key whose texts the source compares otherwise than by their bytes."""
 
     @property
     def schema(self) -> pa.Schema:
@@ -58,6 +61,18 @@ class NewRows:
         """What makes two rows the same version: key and cursor, or all that the source gave where it has no key."""
         own = self.key or [name for name in self.schema.names if name not in (*METADATA, DELETED_AT)]
         return [*own, *([self.cursor] if self.cursor and self.cursor not in own else [])]
+
+    def same(self, columns: Sequence[str], one: str, other: str) -> str:
+        """A condition: the rows are equal in these columns, keys as the source compares them; NULL equals NULL."""
+        return " AND ".join(
+            f"{self.compared([name], one)} IS NOT DISTINCT FROM {self.compared([name], other)}" for name in columns
+        )
+
+    def compared(self, columns: Sequence[str], row: str) -> str:
+        """The columns of a row as they are compared, texts of a key in one form for all that are equal."""
+        texts = [name for name in columns if name in self.keys and pa.types.is_string(self.schema.field(name).type)]
+        values = {name: f"{row}.{quote(name)}" for name in columns}
+        return ", ".join(folded(value, self.keys[name] if name in texts else None) for name, value in values.items())
 
     def value(self, position: Position | None) -> date | datetime | int | None:
         """The position as a value of the cursor column."""
@@ -158,11 +173,11 @@ def was_extracted(connection: duckdb.DuckDBPyConnection, new: NewRows) -> str:
         return "false"
     columns = [*new.source.primary_key, *([new.source.cursor.column] if new.source.cursor else [])]
     found = extracted(connection, new, list(dict.fromkeys(columns)))
-    return f"EXISTS (SELECT 1 FROM ({found}) AS extracted WHERE {same(new.version, 'other', 'extracted')})"
+    return f"EXISTS (SELECT 1 FROM ({found}) AS extracted WHERE {new.same(new.version, 'other', 'extracted')})"
 
 
 def same(columns: Sequence[str], one: str, other: str) -> str:
-    """A condition: the rows are equal in these columns; NULL equals NULL."""
+    """A condition: the rows have the same values in these columns, byte for byte; NULL equals NULL."""
     return " AND ".join(f"{one}.{quote(name)} IS NOT DISTINCT FROM {other}.{quote(name)}" for name in columns)
 
 
