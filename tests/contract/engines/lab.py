@@ -172,9 +172,9 @@ class Lab:
             pytest.skip(f"{database} cannot: {why}")
 
 
-def wait_until(true: Callable[[], Any]) -> None:
+def wait_until(true: Callable[[], Any], seconds: float = 20) -> None:
     """Return once it is so; an AssertionError where it never comes."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +15,8 @@ from include.etl.engines import postgres_settings
 from include.etl.engines.base import Query
 from include.etl.engines.postgres import PostgresEngine
 from include.etl.errors import ConfigurationError
+from tests import servers
+from tests.conftest import started
 from tests.contract.engines.lab import CONN_ID, Lab
 from tests.contract.engines.reading_account import plain_reader
 from tests.servers import DatabaseServer
@@ -199,3 +204,24 @@ def test_pages_that_the_server_reads_as_empty_degrade_what_is_claimed(
             ]
     finally:
         postgres_server.execute("alter role plain reset zero_damaged_pages")
+
+
+def test_a_pooler_that_gives_one_connection_to_all_in_turn(
+    reader: DatabaseServer, postgres_server: DatabaseServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with contextlib.ExitStack() as stack:
+        pool = functools.partial(servers.pgbouncer, postgres_server, "transaction", default_pool_size="1")
+        pooler = replace(started(stack, pool, "PgBouncer"), user=reader.user, password=reader.password)
+        monkeypatch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", pooler.airflow_connection)
+        for sql in ("set search_path = other", "set datestyle = 'SQL, DMY'", "create temp table visits (id int)"):
+            pooler.execute(sql)
+        assert pooler.execute("select count(*), current_date - current_date from visits") == [(0, 0)]
+        with Lab("postgres", pooler.execute, pooler).engine().session() as session:
+            query = Query("select id, born::text as day from visits")
+            table = [row for batch in session.stream(query).batches for row in batch.to_pylist()]
+            assert len(table) == 2000
+            assert table[0]["day"] == "2024-02-01"
+            assert session.origins(query).relations == ["ward.visits"]
+            named = "select 1 from pg_stat_activity where application_name = 'moh-etl contract'"
+            assert postgres_server.execute(named), "a DBA sees who reads"
+        assert pooler.execute("show search_path") == [("other",)], "given back as it was"
