@@ -96,7 +96,7 @@ class PostgresSession(Session):
         self._settings = pinned.settings(limits, self.connection.server_version, row_security=row_security)
         self._pin(pinned.pinning(self._settings))
         ((shown,),) = self._ask(pinned.SEARCH_PATH)
-        self._schemas = pinned.search_path(shown)
+        self._schemas = pinned.search_path(pinned.declared_path(self.connection.info.options) or shown)
         self._ask(pinned.setting_path(self._schemas))
         self._ask(f"set local application_name to {self._literal(self.engine.label)}")
         with contextlib.suppress(ConfigurationError, DataError):

@@ -67,6 +67,7 @@ MONEY = "set local lc_monetary to 'C'"
 # The session's own defaults: of the account, the database and the server, whatever a pooled connection was left with.
 RESET = ("reset all", "set local session_authorization to default", "set local role to default")
 SEARCH_PATH = "set local search_path to default; show search_path"
+_DECLARED = re.compile(r"(?:-c\s*|--)search_path=((?:\\.|\S)*)")
 _ELEMENT = re.compile(r'"((?:[^"]|"")*)"|([^",\s]+)')
 
 
@@ -85,6 +86,12 @@ def settings(limits: Limits, version: int, *, row_security: str) -> list[Setting
 def pinning(wanted: list[Setting]) -> list[str]:
     """The statements, in their order."""
     return [*RESET, *(f"set local {one.name} to '{one.value}'" for one in wanted)]
+
+
+def declared_path(options: str) -> str:
+    """The search path that the Airflow connection's `options` ask for, or nothing; a pooler may let it fall."""
+    found = _DECLARED.findall(options)
+    return re.sub(r"\\(.)", r"\1", found[-1]) if found else ""
 
 
 def search_path(shown: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -154,6 +155,22 @@ def test_names_stand_for_what_they_stand_for_by_the_account(
         assert session.single_row(query) == [2000]
         assert session.origins(query).relations == ["ward.visits"]
     postgres_server.execute("drop role other_reader")
+
+
+@pytest.mark.parametrize("options", ["-c search_path=other", "-csearch_path=none --search_path=other,\\ ward"])
+def test_a_search_path_of_the_connection_holds(
+    lab: Lab, reader: DatabaseServer, monkeypatch: pytest.MonkeyPatch, options: str
+) -> None:
+    connection = json.loads(reader.airflow_connection) | {"extra": {"options": options}}
+    monkeypatch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", json.dumps(connection))
+    pooled(monkeypatch, "set search_path = ward")
+    assert lab.read("select id from visits").num_rows == 7
+
+
+def test_the_transaction_waits_for_its_client_while_parts_are_summed_up(lab: Lab) -> None:
+    with lab.engine(statement_timeout_s=2).session() as session, session.connection.cursor() as cursor:  # type: ignore[attr-defined]
+        cursor.execute("show idle_in_transaction_session_timeout")
+        assert cursor.fetchall() == [("15min",)]
 
 
 def test_a_pooled_connection_is_given_back_as_it_was(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -304,6 +304,8 @@ def test_a_standby_that_has_replayed_nothing_is_not_taken_for_up_to_date(
     """Its own clock goes on, and what its primary wrote meanwhile would be looked for too early."""
     if server_lab.server is None or server_lab.server.process is None:
         pytest.skip("NOT TESTED: a standby of a server that was given")
+    server_lab.execute("drop table if exists replayed")
+    server_lab.execute("create table replayed as select 1 as a")
     ((before,),) = server_lab.execute("select clock_timestamp()")
     with servers.postgres_standby(server_lab.server) as standby:
         ((after,),) = server_lab.execute("select clock_timestamp()")
@@ -311,5 +313,6 @@ def test_a_standby_that_has_replayed_nothing_is_not_taken_for_up_to_date(
         monkeypatch.setenv(VARIABLE, standby.airflow_connection)
         with server_lab.engine().session() as session:
             found = session.writers()
+        assert server_lab.read("select a from replayed")["a"].to_pylist() == [1], "it can be locked there, too"
     assert found.unseen
     assert before - SECOND < found.now < after

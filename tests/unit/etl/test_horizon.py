@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.etl.config_sections import Cursor
-from include.etl.engines.base import Writer, Writers
+from include.etl.engines.base import Origins, Writer, Writers
 from include.etl.errors import WriterTooOld
 from include.etl.handover import Plan, Window
-from include.etl.horizon import MARGIN, conditions, horizon, refuse_too_old
+from include.etl.horizon import DEGRADED, MARGIN, conditions, horizon, refuse_too_old, with_cures
 from include.etl.phases.plan import decide
 from include.etl.phases.request import Parameters, Trigger
 from include.etl.records import checkpoint
@@ -215,3 +215,25 @@ def test_windows_tile_time_and_keep_before_every_writer(
         assert end <= (writers.now if by_hand else now)
         checkpoint.advance(asked, found.window, "run", variables, storage)
         previous = max(end, previous) if previous else end
+
+
+@pytest.mark.parametrize(
+    ("cursor", "schedule", "cured"),
+    [
+        ({}, {"incremental": "0 2 * * *"}, False),
+        ({"lookback": "1h"}, {"incremental": "0 2 * * *"}, True),
+        ({}, {"incremental": "0 2 * * *", "full": "0 3 * * 0"}, True),
+    ],
+)
+def test_a_declared_cure_is_recorded_and_nobody_is_alerted(
+    cursor: dict[str, str], schedule: dict[str, str], cured: bool
+) -> None:
+    visits = source(cursor={"column": "updated_at", **cursor}, schedule=schedule)
+    assert visits.cursor
+    origins = with_cures(visits, Origins(["a.seen"], caveats=["a join"], partitions=["a.p"], attached=["a.p"]))
+    bound = horizon(visits.cursor, NOW, Writers(NOW + HOUR, origins=origins))
+    assert (bound.grade, bound.caveats, bound.degraded) == ("not proven", ["a join"], not cured)
+    assert (bound.relations, bound.partitions, bound.attached) == (["a.seen"], ["a.p"], ["a.p"])
+    assert ("a join" in "".join(conditions(visits, bound).values())) is not cured
+    told = bound.model_copy(update={"caveats": ["a join", "something else"], "degraded": True})
+    assert conditions(visits, told)[DEGRADED] == ("something else" if cured else "a join; something else")
