@@ -85,11 +85,11 @@ class PostgresSession(Session):
         self.engine = engine
         self.connection = connection
         self._stream = OneStream()
-        self._read = False
+        self._read, self._names = False, set[str]()
 
     def begin(self) -> None:
         """Start the transaction and set what holds until its end. Its snapshot comes with the first query."""
-        self._ready, self._names, self._locked = False, set[str](), set[str]()
+        self._ready, self._locked = False, set[str]()
         self.connection.set_session(isolation_level=ISOLATION_LEVEL_REPEATABLE_READ, readonly=True)
         limits = self.engine.limits
         row_security = "on" if limits.row_security == "apply" else "off"
@@ -113,11 +113,16 @@ class PostgresSession(Session):
                     self._ask(statement)
 
     def _open(self, query: Query | None = None) -> None:
-        """Before the first query: lock its tables, and only then take the snapshot and read back what was set."""
-        names = set(named(query.sql)) if query else set()
-        self._names |= names
-        if self._ready:
+        """Lock the query's tables, and only then take the snapshot and read back what was set.
+
+        A transaction that has a snapshot already begins anew for tables that it has not locked, if no row is read yet.
+        """
+        names = self._names | (set(named(query.sql)) if query else set())
+        known, self._names = names == self._names, names
+        if self._ready and (known or self._read):
             return
+        if self._ready:
+            self._begin_anew()
         self._locked = {name for name in sorted(names) if self._lock(name)}
         with self._cursor() as cursor:
             cursor.execute(READ_BACK, (pinned.names(self._settings),))
@@ -156,16 +161,12 @@ class PostgresSession(Session):
 
     def statistics(self, table: str, column: str) -> Statistics:
         """Estimated rows, the column's histogram, and the columns that lead an index."""
-        self._stream.refuse_second()
-        self._open()
-        with self._cursor() as cursor:
+        with self._asking() as cursor:
             return statistics(cursor, table, column)
 
     def writers(self) -> Writers:
         """Open and prepared transactions of the database, as far as the account may see them."""
-        self._stream.refuse_second()
-        self._open()
-        with self._cursor() as cursor:
+        with self._asking() as cursor:
             return writers(cursor)
 
     def origins(self, query: Query) -> Origins:
@@ -180,14 +181,12 @@ class PostgresSession(Session):
 
     def numbering(self, table: str, column: str) -> Numbering | None:
         """The sequence that hands out the column's numbers."""
-        self._stream.refuse_second()
-        with self._cursor() as cursor:
+        with self._asking() as cursor:
             return numbering(cursor, table, column)
 
     def wall_clock(self, moments: Sequence[datetime]) -> Mapping[datetime, datetime]:
         """What sessions that set no zone print at these moments."""
-        self._stream.refuse_second()
-        with self._cursor() as cursor:
+        with self._asking() as cursor:
             return wall_clock(cursor, moments)
 
     def key_equality(self, query: Query, columns: Collection[str]) -> Mapping[str, KeyEquality]:
@@ -226,10 +225,13 @@ class PostgresSession(Session):
                 return make_schema([pa.field(one.name, arrow_type(one)) for one in columns], self.engine), sql
             if self._read:
                 break
-            with self._errors(), self._in_time(GRACE_S):
-                self.connection.rollback()
-            self.begin()
+            self._begin_anew()
         raise self._older(replaced)
+
+    def _begin_anew(self) -> None:
+        with self._errors(), self._in_time(GRACE_S):
+            self.connection.rollback()
+        self.begin()
 
     def _replaced(self) -> list[str]:
         with self._cursor() as cursor:
@@ -284,6 +286,14 @@ class PostgresSession(Session):
     def _in_time(self, seconds: float = 0.0) -> contextlib.AbstractContextManager[None]:
         """Cut the line when the block takes longer than that, or than the server's own timeout lets it."""
         return cut_after(seconds or self.engine.limits.statement_timeout_s + GRACE_S, self._cut)
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[cursor]:
+        """For questions to the catalogue, in a session that is set as it has to be."""
+        self._stream.refuse_second()
+        self._open()
+        with self._cursor() as cursor:
+            yield cursor
 
     @contextlib.contextmanager
     def _cursor(self) -> Iterator[cursor]:

@@ -93,7 +93,7 @@ def count(origin: str) -> list[int]:
     """Rows as they are streamed, and as they are counted afterwards in the same session."""
     with Lab("postgres", lambda sql: None).engine().session() as session:
         query = Query(f"select id from {origin}")
-        session.schema(query)
+        session.writers()  # takes a snapshot, and no row
         streamed = sum(batch.num_rows for batch in session.stream(query).batches)
         (counted,) = session.single_row(Query(f"select count(*) as n from {origin}"))
         return [streamed, counted]
