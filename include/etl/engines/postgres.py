@@ -24,7 +24,7 @@ from include.etl.engines.postgres_catalog import key_equality, numbering, statis
 from include.etl.engines.postgres_connection import connection_arguments
 from include.etl.engines.postgres_errors import connecting, querying
 from include.etl.engines.postgres_origins import origins
-from include.etl.engines.postgres_relations import FULL, LOCK, changed, named, not_locked, relations, resolved
+from include.etl.engines.postgres_relations import FULL, LOCK, absent, changed, named, not_locked, relations, resolved
 from include.etl.engines.postgres_types import arrow_type, parse_csv
 from include.etl.engines.postgres_writers import writers
 from include.etl.engines.row_pipe import RowPipe
@@ -135,6 +135,7 @@ class PostgresSession(Session):
         other_money = list(pinned.money(*unit))
         with self._cursor() as cursor:
             self.unpinned = [*pinned.unpinned(found), *other_money, *not_locked(cursor, names - self._locked)]
+            self._locked |= absent(cursor, names - self._locked)
             if not other_money:
                 cursor.execute(pinned.MONEY)
         self._ready = True

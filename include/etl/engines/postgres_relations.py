@@ -35,6 +35,7 @@ where i.type in ('table', 'materialized view', 'foreign table', 'view') and (
 ) order by 1"""
 RESOLVED = """select c.relname, n.nspname from unnest(%s::text[]) name join pg_class c on c.oid = to_regclass(name)
 join pg_namespace n on n.oid = c.relnamespace where pg_table_is_visible(c.oid)"""
+ABSENT = "select name from unnest(%s::text[]) name where to_regclass(name) is null"
 LOOSE = """select n.nspname || '.' || c.relname from unnest(%s) name join pg_class c on c.oid = to_regclass(name)
 join pg_namespace n on n.oid = c.relnamespace
 where c.relkind = 'v' or (c.relkind in ('r', 'f') and c.relhassubclass) order by 1"""
@@ -109,6 +110,12 @@ def resolved(cursor: Any, names: Collection[str]) -> dict[str, str]:
     """Relations that the query names without a schema, and the schemas that they were found in."""
     cursor.execute(RESOLVED, (list(names),))
     return dict(cursor.fetchall())
+
+
+def absent(cursor: Any, names: Collection[str]) -> set[str]:
+    """Names that stand for no relation: those of WITH clauses, and wrong ones."""
+    cursor.execute(ABSENT, (list(names),))
+    return {name for (name,) in cursor.fetchall()}
 
 
 def relations(cursor: Any) -> Sequence[Relation]:

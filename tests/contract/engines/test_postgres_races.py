@@ -144,7 +144,7 @@ def test_a_partition_that_is_made_while_a_table_is_read_disturbs_nobody(owner: p
     cursor = owner.cursor()
     cursor.execute("create table parted (id int) partition by range (id)")
     cursor.execute("create table a partition of parted for values from (1) to (5); insert into parted values (1)")
-    counting = Query("select count(*) as n from parted")
+    counting = Query("with few as (select * from parted) select count(*) as n from few")
     with Lab("postgres", lambda sql: None).engine().session() as session:
         assert session.single_row(counting) == [1]
         cursor.execute("create table b (id int); alter table parted attach partition b for values from (5) to (9)")
