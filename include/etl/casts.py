@@ -53,7 +53,7 @@ def cast_rows(rows: Rows, schema: pa.Schema) -> Rows:
 
 def decimals(numbers: Iterable[Decimal | int | None], kind: pa.DataType) -> pa.Array:
     """Python's numbers as an array of decimals."""
-    return pa.array([None if number is None else _scaled(number, kind.scale) for number in numbers], kind)
+    return pa.array([None if number is None else _exactly(number, kind) for number in numbers], kind)
 
 
 def _to_decimal(values: Values, kind: pa.DataType) -> Values:
@@ -62,7 +62,7 @@ def _to_decimal(values: Values, kind: pa.DataType) -> Values:
     if pa.types.is_integer(values.type):  # for which Arrow wants room for every number of the type
         values = values.cast(pa.decimal128(20, 0))
     if pa.types.is_decimal(values.type):
-        ends, limit = pc.min_max(values).as_py(), Decimal((0, (1,), kind.precision - kind.scale))
+        ends, limit = pc.min_max(values).as_py(), _limit(kind)
         if ends["min"] is not None and not -limit < ends["min"] <= ends["max"] < limit:
             raise pa.ArrowInvalid(f"a number has too many digits for {kind}")
     return values.cast(kind)
@@ -71,10 +71,18 @@ def _to_decimal(values: Values, kind: pa.DataType) -> Values:
 def _from_text(text: Values, kind: pa.DataType) -> Values:
     """Arrow reads most of it; what might wrap there is read by Python, which takes thirty times as long."""
     longest = pc.max(pc.binary_length(text)).as_py() or 0
-    if longest <= MAX_DIGITS - max(kind.scale, 0) and not _has_letters(text):
+    roomy = longest <= MAX_DIGITS - max(kind.scale, 0)
+    if (roomy or (longest <= MAX_DIGITS + 1 and _has_scale(text, kind.scale))) and not _has_letters(text):
         return text.cast(kind)
     numbers = decimals((None if cell is None else _read(cell) for cell in text.to_pylist()), kind)
     return pa.chunked_array([numbers]) if isinstance(text, pa.ChunkedArray) else numbers
+
+
+def _has_scale(text: pa.Array | pa.ChunkedArray, scale: int) -> bool:
+    """Whether all are written with exactly these decimals, as servers print them: then there is nothing to multiply."""
+    point = pc.find_substring(text, ".")
+    decimals = pc.subtract(pc.subtract(pc.binary_length(text), point), 1)
+    return bool(pc.all(pc.and_(pc.greater_equal(point, 0), pc.equal(decimals, scale)), min_count=0).as_py())
 
 
 def _has_letters(text: pa.Array | pa.ChunkedArray) -> bool:
@@ -90,15 +98,26 @@ def _read(cell: str) -> Decimal:
     return Decimal(cell)
 
 
-def _scaled(number: Decimal | int, scale: int) -> Decimal:
-    """The number, if it has no more decimal places; Arrow takes one of very many for zero (seen: 7.7E-65)."""
+def _exactly(number: Decimal | int, kind: pa.DataType) -> Decimal:
+    """The number with the type's decimals, if it has room for it.
+
+    Arrow takes one of very many decimals for zero (seen: 7.7E-65).
+    """
     if isinstance(number, float):
         raise TypeError("a decimal is no float")
     shortest = Decimal(number).normalize(WIDE)
     exponent = shortest.as_tuple().exponent
-    if not isinstance(exponent, int) or exponent < -scale:
+    if not isinstance(exponent, int) or exponent < -kind.scale:
         raise ValueError("more decimal places than the type has, or not a number")
-    return shortest
+    limit = _limit(kind)
+    if not -limit < shortest < limit:
+        raise ValueError("too many digits for the type")
+    return shortest.quantize(Decimal((0, (1,), -kind.scale)), context=WIDE)
+
+
+def _limit(kind: pa.DataType) -> Decimal:
+    """What all numbers of a type of decimals are smaller than."""
+    return Decimal((0, (1,), kind.precision - kind.scale))
 
 
 def _proven_back(values: Values, kind: pa.DataType) -> Values:

@@ -32,7 +32,7 @@ def numbers(draw: some.DrawFn) -> Decimal:
 def fits(number: Decimal, digits: int, scale: int) -> bool:
     """By Python alone: whether decimal(digits, scale) has this number."""
     unscaled = number.scaleb(scale, WIDE)
-    return bool(unscaled == unscaled.to_integral_value(context=WIDE) and abs(unscaled) < Decimal(10) ** digits)
+    return bool(unscaled == unscaled.to_integral_value(context=WIDE) and WIDE.abs(unscaled) < Decimal(10) ** digits)
 
 
 def check(make: Any, number: Decimal, digits: int, scale: int) -> None:
@@ -68,6 +68,16 @@ def test_decimals_become_decimals(number: Decimal, kind: tuple[int, int], room: 
 def test_text_becomes_decimals(number: Decimal, kind: tuple[int, int], plain: bool, large: bool) -> None:
     text = pa.array([f"{number:f}" if plain else str(number)], pa.large_string() if large else pa.string())
     check(lambda: casts.cast(text, pa.decimal128(*kind)), number, *kind)
+
+
+@settings(max_examples=300, deadline=None)
+@given(kinds(), some.integers(0, 10**40), some.booleans())
+def test_text_as_servers_print_it_becomes_decimals(kind: tuple[int, int], unscaled: int, negative: bool) -> None:
+    """With exactly the decimals that the type has; also with a digit too many before them."""
+    digits, scale = kind
+    for number in (unscaled % 10**digits, unscaled % 10 ** (digits + 1), unscaled):
+        value = Decimal((int(negative), tuple(map(int, str(number))), -scale))
+        check(lambda: casts.cast(pa.array([f"{value:f}"]), pa.decimal128(*kind)), value, digits, scale)  # noqa: B023
 
 
 @settings(max_examples=500, deadline=None)
