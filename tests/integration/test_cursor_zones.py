@@ -12,15 +12,16 @@ from include.etl import cursor_check
 from include.etl.errors import ConfigurationError
 from include.etl.sources import load_source
 from tests.integration.conftest import Project
-from tests.integration.test_unreadable_cursors import MARIADB, POSTGRES, SERVERS, SOURCE, reader
+from tests.integration.test_unreadable_cursors import MARIADB, MYSQL, POSTGRES, SERVERS, SOURCE, reader
 from tests.servers import DatabaseServer
 
-KINDS = {POSTGRES: ("timestamp", "timestamptz"), MARIADB: ("datetime", "timestamp")}
+KINDS = {POSTGRES: ("timestamp", "timestamptz"), **dict.fromkeys((MARIADB, MYSQL), ("datetime", "timestamp"))}
 ZONE = {
     POSTGRES: ("alter database {} set timezone = '{}'", "alter database {} reset timezone"),
-    MARIADB: ("set global time_zone = '{1}'", "set global time_zone = 'SYSTEM'"),
+    **dict.fromkeys((MARIADB, MYSQL), ("set global time_zone = '{1}'", "set global time_zone = 'SYSTEM'")),
 }
-NAMES = {POSTGRES: {8: "Etc/GMT-8", -5: "Etc/GMT+5", 0: "UTC"}, MARIADB: {8: "+08:00", -5: "-05:00", 0: "+00:00"}}
+OFFSETS = {8: "+08:00", -5: "-05:00", 0: "+00:00"}
+ZONES = {POSTGRES: {8: "Etc/GMT-8", -5: "Etc/GMT+5", 0: "UTC"}, **dict.fromkeys((MARIADB, MYSQL), OFFSETS)}
 
 Clinic = Callable[..., DatabaseServer]
 
@@ -32,7 +33,7 @@ def clinic(project: Project, monkeypatch: pytest.MonkeyPatch, request: pytest.Fi
 
         def made(name: str, hours: int, kind: str, cursor: str) -> DatabaseServer:
             server: DatabaseServer = request.getfixturevalue(name)
-            change, back = (sql.format(server.database, NAMES[name][hours]) for sql in ZONE[name])
+            change, back = (sql.format(server.database, ZONES[name][hours]) for sql in ZONE[name])
             server.execute(change)
             stack.callback(server.execute, back)
             server.execute("drop table if exists stamped")

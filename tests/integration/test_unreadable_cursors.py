@@ -33,8 +33,9 @@ output: {{formats: [parquet]}}
 SERVERS = [
     pytest.param("postgres_server", marks=pytest.mark.postgres),
     pytest.param("mariadb_server", marks=pytest.mark.mariadb),
+    pytest.param("mysql_server", marks=pytest.mark.mysql),
 ]
-POSTGRES, MARIADB = (server.values[0] for server in SERVERS)
+POSTGRES, MARIADB, MYSQL = NAMES = [str(server.values[0]) for server in SERVERS]
 QUERY = "SELECT v.id, v.c FROM stamped v WHERE {{ window('v.c') }}"
 LONG_AGO = "2024-01-05 08:00:00"
 LOW, HIGH = "-infinity or a year before 1", "infinity or a year after 9999"
@@ -50,10 +51,13 @@ CASES: list[Any] = [
     *((MARIADB, kind, value, NONE) for kind in ("datetime(6)", "date") for value in ("2024-00-10", "2024-02-00")),
     (MARIADB, "datetime", "2024-02-31", NONE),
     (MARIADB, "timestamp null", "0000-00-00", "a zero date"),
+    (MYSQL, "datetime", "0000-00-00", ZERO),
+    (MYSQL, "date", "2024-00-10", NONE),
+    (MYSQL, "datetime(6)", "2024-02-31", NONE),
+    (MYSQL, "timestamp null", "0000-00-00", "a zero date"),
 ]
-CASES = [
-    pytest.param(*case, marks=pytest.mark.postgres if case[0] == POSTGRES else pytest.mark.mariadb) for case in CASES
-]
+MARKS = dict(zip(NAMES, (pytest.mark.postgres, pytest.mark.mariadb, pytest.mark.mysql), strict=True))
+CASES = [pytest.param(*case, marks=MARKS[case[0]]) for case in CASES]
 
 
 @dataclass
@@ -176,7 +180,7 @@ def test_a_row_that_comes_later_stops_the_run_or_is_told(
 @pytest.mark.parametrize(("kind", "ahead"), [("date", timedelta(days=2)), ("timestamp", timedelta(hours=8))])
 def test_rows_of_the_future_are_told(clinic: Callable[[str], Clinic], name: str, kind: str, ahead: timedelta) -> None:
     one = clinic(name)
-    one.create("datetime" if (kind, name) == ("timestamp", MARIADB) else kind)
+    one.create(kind if name == POSTGRES or kind == "date" else "datetime")
     one.add(1, LONG_AGO)
     one.add(2, str((datetime.now(UTC) + ahead).replace(tzinfo=None, microsecond=0)))
     one.add(3, "2204-01-01")
@@ -223,6 +227,21 @@ def test_numbers_that_are_no_position(clinic: Callable[[str], Clinic]) -> None:
     assert "3 rows with NaN, or numbers beyond 64 bits, left out" in told[-1]
     assert one.keys() == [1, 8]
     assert json.loads(one.project.variables["checkpoint__visits"])["bound"] == 9
+
+
+@pytest.mark.mariadb
+def test_a_zero_date_is_no_missing_one_where_none_may_be_missing(clinic: Callable[[str], Clinic]) -> None:
+    """In a column that is NOT NULL, MySQL and MariaDB call a zero date NULL; so a window would read it."""
+    one = clinic(MARIADB)
+    one.create("datetime not null")
+    one.configure("unreadable: skip")
+    one.add(1, LONG_AGO)
+    one.add(2, "0000-00-00")
+    manifest = one.project.run().manifest
+    assert f"1 rows with {ZERO}, left out" in manifest["bound"]["caveats"][0]
+    assert (manifest["rows"]["extracted"], manifest["completeness"]["verified"]) == (1, True)
+    end = datetime.now(UTC)
+    assert read(Window(mode="incremental", start=end - timedelta(days=1), end=end, read_from=end)) == []
 
 
 @pytest.mark.mariadb
