@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1
 """Positions on a cursor of numbers are 64 bits wide."""
-FIRST_YEAR, FIRST_MONTHS = 1900, 1970
-"""MySQL's days that are none are looked for around the turns of years, and of all months, from here on."""
+FIRST_YEAR = 1970
+"""Older rows are few, if any: so all of them are looked at."""
 
 
 class Unreadable(NamedTuple):
@@ -91,8 +91,15 @@ def none_of(found: Sequence[Unreadable]) -> str:
 
 
 def _gaps(last: str) -> Iterator[str]:
-    """Between the last moment of a month and the first of the next, MySQL sorts all days that are none."""
-    for year in range(FIRST_YEAR, datetime.now(UTC).year + 2):
-        for month in range(1, 13) if year >= FIRST_MONTHS else (1,):
+    """Between the last moment of a month and the first of the next, MySQL sorts all days that are none.
+
+    What is older, or of the far future, is little enough to be looked at row by row.
+    """
+    end = datetime.now(UTC).year + 2
+    yield f"({{0}} < '{FIRST_YEAR}-01-01' and {_NO_DAY})"
+    yield f"({{0}} >= '{end}-01-01' and {_NO_DAY})"
+    for year in range(FIRST_YEAR, end):
+        for month in range(1, 13):
             first = date(year, month, 1)
             yield f"({{0}} > '{first - timedelta(days=1)}{last}' and {{0}} < '{first}')"
+    yield f"({{0}} > '{end - 1}-12-31{last}' and {{0}} < '{end}-01-01')"
