@@ -11,6 +11,7 @@ from include.etl.dag_factory import retry_policy
 
 _BACKUP = "Name of a backup, or `latest`: its configuration and checkpoints are put back. Empty: none is used."
 _MOMENT = "Empty: what is lost is found by itself. ISO date or time, in the source's time zone."
+_REPLACE = "Rows that have left the source go from what has to be read in full. Otherwise they stay."
 _DEFAULTS = {
     "owner": "data-platform",
     "retries": 3,
@@ -32,6 +33,7 @@ with DAG(
         "sources": Param(None, type=["null", "string"], description="Names separated by commas; all if empty."),
         "start": Param(None, type=["null", "string"], description=f"Read again from here. {_MOMENT}"),
         "end": Param(None, type=["null", "string"], description="Up to here, exclusive; now if empty."),
+        "replace": Param(False, type="boolean", description=_REPLACE),
         "reason": Param(None, type=["null", "string"], maxLength=500, description="Why. It is needed, and kept."),
     },
 ) as recovery:

@@ -23,7 +23,7 @@ WARNING = "[warning] "
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one source's run ended; a run that published has a manifest, another one has problems."""
+    """How one source's run ended: it has published, has problems, or has found nothing to read."""
 
     source: str
     seconds: float
@@ -92,7 +92,7 @@ def print_outcomes(console: Console, outcomes: Sequence[Outcome], folder: Path) 
         table.add_row(*_cells(outcome))
     console.print(table)
     for outcome in outcomes:
-        console.print(Text(f"{outcome.source}: {headline(outcome)}", style="bold" if outcome.publication else "red"))
+        console.print(Text(f"{outcome.source}: {headline(outcome)}", style="red" if outcome.problems else "bold"))
         for line in _details(outcome, folder):
             console.print(Text(f"    {line}"), soft_wrap=True)
 
@@ -101,7 +101,7 @@ def headline(outcome: Outcome) -> str:
     """One sentence: what is new."""
     done = outcome.publication
     if done is None:
-        return "failed"
+        return "failed" if outcome.problems else "nothing to read yet"
     new = done.rows.published
     if done.window.mode == "full":
         return f"{new:,} rows, read in full"
@@ -113,7 +113,8 @@ def headline(outcome: Outcome) -> str:
 def _cells(outcome: Outcome) -> list[str]:
     done = outcome.publication
     if done is None:
-        return [outcome.source, "", "", "", "[red]failed[/red]", "", f"{outcome.seconds:.0f} s"]
+        told = "[red]failed[/red]" if outcome.problems else "none"
+        return [outcome.source, "", "", "", told, "", f"{outcome.seconds:.0f} s"]
     start = f"{done.window.start:%Y-%m-%d %H:%M}" if done.window.start else "the beginning"
     window = f"{start}\n{done.window.end:%Y-%m-%d %H:%M}"
     numbers = (done.rows.extracted, sum(done.rows.removed.values()), done.rows.published, len(done.files))

@@ -45,8 +45,13 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--sources", default="", help="names separated by commas; all by default")
     run.add_argument("--backup", metavar="NAME", help="put back configuration and checkpoints of this one, or latest")
     drill.add_argument("--backup", metavar="NAME", default="latest", help="the newest whole one by default")
-    run.add_argument("--start", help="read again from here (ISO date or time); by default what is lost is found")
+    run.add_argument(
+        "--start", help="read again from here (ISO date or time, or a number); by default what is lost is found"
+    )
     run.add_argument("--end", help="up to here, exclusive; now by default")
+    run.add_argument(
+        "--replace", action="store_true", help="rows that have left the source go from what is read in full"
+    )
     run.add_argument("--reason", default="", help="why; needed, and kept")
     cli.add_yes(run)
     return parser
@@ -88,13 +93,14 @@ def _run(asked: argparse.Namespace) -> int:
     from include.etl.storage import Storage
 
     storage, stamp, started = Storage.from_environment(), request.new_stamp(), time.monotonic()
-    wanted: dict[str, Any] = {name: getattr(asked, name) for name in ("backup", "start", "end", "reason", "sources")}
+    names = ("backup", "start", "end", "reason", "sources", "replace")
+    wanted: dict[str, Any] = {name: getattr(asked, name) for name in names}
     understood = request.understood(storage, stamp, **wanted, by=os.environ.get("USER", ""))
     cli.confirm(asked, _told(asked, understood.backup.name if understood.backup else None))
     changed = request.restored_configuration(storage, understood)
-    names = chain.from_iterable(request.chosen_sources(request.named(asked.sources)))
+    chosen = chain.from_iterable(request.chosen_sources(request.named(asked.sources)))
     variables = CommandLineVariables()
-    done = [recover(load_source(name), understood, storage, variables, _progress) for name in names]
+    done = [recover(load_source(name), understood, storage, variables, _progress) for name in chosen]
     found = request.as_report(understood, changed, done, time.monotonic() - started)
     path = report.write(storage, stamp, found)
     cli.say(asked, found, [*report.lines(found), f"report: {path}"])
@@ -108,7 +114,8 @@ def _run(asked: argparse.Namespace) -> int:
 def _told(asked: argparse.Namespace, backup: str | None) -> str:
     first = f"Put back configuration and checkpoints of backup {backup}" if backup else "Repair the checkpoints"
     span = f"read again from {asked.start} up to {asked.end or 'now'}" if asked.start else "read again what is lost"
-    return f"{first}, set damaged files aside, {span}: {asked.sources or 'all sources'}."
+    kept = "rows that have left a source go where all is read" if asked.replace else "what is whole stays"
+    return f"{first}, set damaged files aside, {span}; {kept}: {asked.sources or 'all sources'}."
 
 
 def _progress(text: str) -> None:

@@ -167,9 +167,10 @@ def _told(source: Source, found: _Found) -> Judged:
             f"which is newer: the rows changed while the source was read, or {_key(source)} is not unique; of each "
             "the row that was read last is published. Read without split to be sure"
         )
+    published = "each is published" if source.load == "append" else "of each key the latest is published"
     versions = [
-        f"the source held several rows of {found.versions} keys at the same moment, which differ in the cursor: of "
-        f"each key the latest is published. If that is no history, add columns to {_key(source)}"
+        f"the source held several rows of {found.versions} keys at the same moment, which differ in the cursor: "
+        f"{published}. If that is no history, add columns to {_key(source)}"
     ]
     degraded += unverified
     return Judged(found.copies, [*degraded, *(versions if found.versions else [])], degraded, unverified)

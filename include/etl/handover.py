@@ -103,9 +103,14 @@ class Bound(Handover):
     """It has been open for longer than `cursor.longest_writer`."""
 
     @property
+    def held(self) -> bool:
+        """Whether the end lies before what was asked for."""
+        return self.asked is not None and (self.safe is None or self.safe < self.asked)  # type: ignore[operator]
+
+    @property
     def label(self) -> str:
         """What holds the end back, as a person reads it."""
-        if self.asked is None or (self.safe is not None and self.safe >= self.asked):  # type: ignore[operator]
+        if not self.held:
             return "; ".join(self.caveats) or "nothing holds it back"
         held = f"held back from {self.asked} to {'the beginning' if self.safe is None else self.safe}"
         if self.writer:
@@ -163,6 +168,8 @@ class Plan(Handover):
     triggered_by: str = ""
     releases: str | None = None
     """Key of the run whose set-aside rows are read again."""
+    keep_published: bool = False
+    """Published rows that the source does not hold any more stay, though everything is read: a recovery asks for it."""
     id: str = ""
     """Of this plan alone: a cleared run is planned anew, and what was read by an earlier plan is not its own."""
 

@@ -22,7 +22,7 @@ from include.etl.engines.base import Writer, Writers
 from include.etl.errors import ConfigurationError
 from include.etl.handover import Bound, Handover, Mode, Moment, Window, written
 from include.etl.horizon import MARGIN, began, degraded, grade, lag, of_origins
-from include.etl.phases.request import refused
+from include.etl.phases.request import Parameters, refused
 from include.etl.query import build, quote
 from include.etl.records import checkpoint
 from include.etl.records.run import Run
@@ -127,14 +127,13 @@ def remember(storage: Storage, source: Source, bound: Bound) -> None:
 def decide(
     run: Run,
     mode: Mode,
-    start: str | None,
-    end: str | None,
+    parameters: Parameters,
     variables: checkpoint.Variables,
     look: Callable[[], Writers],
 ) -> tuple[Window, Bound, bool]:
     """The window in numbers, what its end rests on, and whether there is something to read in it. Raises as `asked`."""
     source = run.source
-    first, last = asked(run, mode, start, end, variables)
+    first, last = asked(run, mode, parameters, variables)
     if source.cursor and source.cursor.type == "rowversion":
         bound = row_versions.settle(source, look)
     else:
@@ -174,7 +173,7 @@ def _told_below(run: Run, bound: Bound, variables: checkpoint.Variables) -> Boun
 
 
 def asked(
-    run: Run, mode: Mode, start: str | None, end: str | None, variables: checkpoint.Variables
+    run: Run, mode: Mode, parameters: Parameters, variables: checkpoint.Variables
 ) -> tuple[int | None, int | None]:
     """Where a window begins, and where it is asked to end; None for where the table does.
 
@@ -185,12 +184,14 @@ def asked(
     if mode == "backfill":
         raise refused(source, "mode", mode, "full, range or incremental: no date tells which numbers to read")
     if mode == "range":
-        low, high = (_number(source, name, text) for name, text in (("start", start), ("end", end)))
+        low, high = (_number(source, name, getattr(parameters, name)) for name in ("start", "end"))
         if low is not None and high is not None and low >= high:
-            raise refused(source, "start", start, f"a number below the end, {high}")
+            raise refused(source, "start", parameters.start, f"a number below the end, {high}")
         return low, high
     if mode == "full":
         checkpoint.parse(source, variables)  # it will be moved: one that cannot be understood is refused now
+        return None, None
+    if parameters.from_beginning:
         return None, None
     current = checkpoint.read(source, variables, run.storage)
     return (None if current is None else int(written(current.bound))), None

@@ -17,11 +17,10 @@ from include.etl.maintenance.policy import load_policy
 from include.etl.quarantine import Quarantine, record, rows_file, standing
 from include.etl.records import audit
 from include.etl.records.run import Run
-from include.etl.records.set_aside import folder_of
+from include.etl.records.set_aside import DECISIONS, folder_of
 from include.etl.storage import Storage, plain_name, read_json, remove_folder
 
 log = logging.getLogger("etl.quarantine")
-DECISIONS = "decisions.jsonl"
 DAY = timedelta(days=1)
 
 

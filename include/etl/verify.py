@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,12 +18,13 @@ from include.etl.completeness.publication import READ, WRITTEN, of_format, publi
 from include.etl.completeness.totals import Totals, comparable, differences, of_source
 from include.etl.engines import open_source
 from include.etl.errors import ConfigurationError, ExtractionError, StorageError
-from include.etl.handover import DELETED_AT, Window, written
+from include.etl.handover import DELETED_AT, KeyEquality, Window, written
 from include.etl.phases.extract import windowed
 from include.etl.publication import files, journal
 from include.etl.publication.files import cursor_text
 from include.etl.records import manifest as manifests
-from include.etl.records.manifest import AGAIN, Manifest, PublishedFile
+from include.etl.records.covers import rank
+from include.etl.records.manifest import AGAIN, OWN, Manifest, PublishedFile
 from include.etl.records.run import Run
 from include.etl.storage import remove_folder, sha256
 
@@ -193,57 +194,144 @@ def _compare_source(run: Run, manifest: Manifest, finding: Finding, held: int | 
         return
     if held is None:
         return
-    if source.cursor and window.mode == "full":  # what has been written since is not what that run read
+    if (
+        source.cursor and source.schedule.incremental and window.mode == "full"
+    ):  # what has been written since is not what that run read
         window = Window(mode="incremental", end=window.end)
     elif window.mode == "incremental" and window.read_from is not None:
         # rows without cursor, which every run reads, tell nothing
         window = window.model_copy(update={"mode": "range"})
     engine = open_source(source, f"moh-etl {source.source} verify")
-    with engine.session() as session:
-        query = windowed(source, engine, session, window)
-        now = of_source(engine, session, query, fields_of(source, session.schema(query)))
-        folder = run.storage.fresh_folder("interim", source.source, f"{run.key}-versions")
-        keys = key_equality.of_source(source, session, query)
-        if versions.can_tell(source):
-            versions.read(source, engine, session, query, folder)
+    folder = run.storage.fresh_folder("interim", source.source, f"{run.key}-versions")
+    keys: Mapping[str, KeyEquality] = {}
     try:
-        missing = versions.not_published(run, window, folder, keys) if versions.can_tell(source) else 0
+        with engine.session() as session:
+            query = windowed(source, engine, session, window)
+            now = of_source(engine, session, query, fields_of(source, session.schema(query)))
+            if source.primary_key:
+                keys = key_equality.of_source(source, session, query)
+                versions.read(source, engine, session, query, folder)
+        found, why = _looked_up(run, window, folder, keys)
     finally:
         remove_folder(folder)
-    # Which rows were left out on purpose is not recorded, only how many.
-    _judge(run, manifest, finding, held, now, missing - sum(_on_purpose(manifest).values()))
-
-
-def _judge(run: Run, manifest: Manifest, finding: Finding, held: int, now: Totals, missing: int) -> None:
-    then = [one for one in manifest.completeness.checks if one.link == READ]
-    if then and now.rows == manifest.rows.extracted:
-        finding.unchecked += [
-            f"column {name!r}: its checksum was recorded by another hash than is taken now: whether its text has "
-            "changed in the source is not known. A run that reads the window again records it anew"
-            for name in _by_other_hashes(then[0].found, now.shown())
-        ]
-    if now.rows == manifest.rows.extracted and then and (changed := _known(then[0].found, now.shown())):
-        finding.differences += [f"source now: {line} (changed there without a new cursor value)" for line in changed]
-    elif missing > 0 and now.rows <= held:
-        finding.differences.append(
-            f"the source holds {now.rows} rows in this window, but {missing} of them were not published: they came "
-            f"after it was read. {_read_again(manifest)}"
-        )
-    elif now.rows == held:
-        finding.notes.append(f"the source holds {now.rows} rows, as published")
-    elif run.source.cursor is None:
-        finding.unchecked.append(
-            f"the source holds {now.rows} rows now, {held} were read: without a cursor old rows cannot be told from new"
-        )
-    elif now.rows < held:
-        finding.notes.append(
-            f"the source holds {now.rows} of {held} rows of this window: the others were updated or deleted since"
-        )
+    finding.unchecked += _unknown_hashes(manifest, now)
+    if found is None:
+        _judge_numbers(manifest, finding, held, now, why)
     else:
+        _judge_versions(run, manifest, finding, found, now)
+
+
+def _looked_up(
+    run: Run, window: Window, folder: Path, keys: Mapping[str, KeyEquality]
+) -> tuple[versions.Lookup | None, str]:
+    """Which of the source's rows are published; None with the reason where rows cannot be told apart."""
+    if not run.source.primary_key:
+        return None, "without primary_key"
+    try:
+        found = versions.look_up(run, window, folder, keys)
+    except ConfigurationError:
+        if not run.source.transform.steps:
+            raise
+        found = None
+    changed = found is None or (found.rows and found.gone and found.missing + found.aside == found.rows)
+    if run.source.transform.steps and changed:
+        return None, "since transform.steps seem to change key or cursor"
+    return found, ""
+
+
+def _judge_versions(run: Run, manifest: Manifest, finding: Finding, found: versions.Lookup, now: Totals) -> None:
+    """Each row of the source has been looked up by key and cursor value."""
+    excused = _left_out(run, manifest)
+    if found.aside:
+        finding.notes.append(f"{found.aside} rows that the source holds are not published: they are set aside")
+    if found.gone:
+        finding.notes.append(f"{found.gone} published rows are not in the source as such: updated or deleted since")
+    if found.missing and run.source.cursor is None:
+        finding.unchecked.append(
+            f"{found.missing} of {found.rows} rows that the source holds are not published: without a cursor new rows "
+            "cannot be told from missed ones; the next full run publishes both"
+        )
+    elif found.missing > sum(excused.values()):
+        finding.differences.append(
+            f"the source holds {found.rows} rows in this window, but {found.missing} of them were not published: they "
+            f"came after it was read{_or_else(excused)}. {_read_again(manifest)}"
+        )
+    elif found.missing and not _as_read(manifest, now):
+        reasons = " or ".join(f"{why} ({rows})" for why, rows in excused.items())
+        finding.unchecked.append(
+            f"{found.missing} of {found.rows} rows that the source holds in this window are not published: left out on "
+            f"purpose by {reasons}, or come after it was read, which cannot be told. {_read_again(manifest)}"
+        )
+    elif changed := _changed(manifest, now) if not (found.gone or manifest.replaced_later) else []:
+        finding.differences += [f"source now: {line} (changed there without a new cursor value)" for line in changed]
+    else:
+        rest = f"; {found.missing} left out on purpose, as when it was read" if found.missing else ""
+        finding.notes.append(f"the source holds {found.rows} rows, and all are published{rest}")
+
+
+def _left_out(run: Run, manifest: Manifest) -> dict[str, int]:
+    """How many rows may be missing on purpose, where it was not recorded which: of all windows that meet this one."""
+    meeting = [one for one in manifests.current(run.storage, run.source.source) if _meet(one.window, manifest.window)]
+    steps = sum(one.rows.removed.get(OWN, 0) for one in meeting)
+    excused = {"transform.steps": steps, "a decision to drop them": versions.dropped(run.storage, run.source.source)}
+    return {why: rows for why, rows in excused.items() if rows}
+
+
+def _or_else(excused: dict[str, int]) -> str:
+    return f" (at most {sum(excused.values())} were left out on purpose: {', '.join(excused)})" if excused else ""
+
+
+def _meet(one: Window, other: Window) -> bool:
+    """Whether two windows may hold the same rows."""
+    if isinstance(one.end, int) != isinstance(other.end, int):
+        return True
+    return rank(one.read_from) < rank(other.end) and rank(other.read_from) < rank(one.end)
+
+
+def _judge_numbers(manifest: Manifest, finding: Finding, held: int, now: Totals, why: str) -> None:
+    """Only numbers of rows, and checksums, can be compared."""
+    if now.rows == manifest.rows.extracted and (changed := _changed(manifest, now)):
+        finding.differences += [f"source now: {line} (rows were changed, or replaced by others)" for line in changed]
+    elif now.rows > held:
         finding.differences.append(
             f"the source holds {now.rows} rows in this window, {held} were published or left out for a reason: some "
             f"came after it was read. {_read_again(manifest)}"
         )
+    elif _as_read(manifest, now):
+        finding.notes.append(f"the source holds {now.rows} rows, with the checksums of when they were read")
+    elif now.rows == held:
+        finding.notes.append(f"the source holds {now.rows} rows, as many as were published; only numbers tell {why}")
+    else:
+        finding.unchecked.append(
+            f"the source holds {now.rows} rows in this window, of {held} that were read: whether others came while "
+            f"these left cannot be told {why}"
+        )
+
+
+def _unknown_hashes(manifest: Manifest, now: Totals) -> list[str]:
+    """Columns whose checksums cannot be compared, where they would be."""
+    then = [one for one in manifest.completeness.checks if one.link == READ]
+    if not then or now.rows != manifest.rows.extracted:
+        return []
+    return [
+        f"column {name!r}: its checksum was recorded by another hash than is taken now: whether its text has "
+        "changed in the source is not known. A run that reads the window again records it anew"
+        for name in _by_other_hashes(then[0].found, now.shown())
+    ]
+
+
+def _changed(manifest: Manifest, now: Totals) -> list[str]:
+    """How the source's checksums differ from when the window was read, if it still holds as many rows."""
+    then = [one for one in manifest.completeness.checks if one.link == READ]
+    return _known(then[0].found, now.shown()) if then and now.rows == manifest.rows.extracted else []
+
+
+def _as_read(manifest: Manifest, now: Totals) -> bool:
+    """Whether the source shows the rows and checksums of when the window was read; numbers of rows alone do not."""
+    then = [one for one in manifest.completeness.checks if one.link == READ]
+    compared = bool(then) and bool(then[0].found.get("columns", {}).keys() & now.shown().get("columns", {}).keys())
+    same = now.rows == manifest.rows.extracted and not _unknown_hashes(manifest, now)
+    return compared and same and not _changed(manifest, now)
 
 
 def _read_again(manifest: Manifest) -> str:

@@ -14,16 +14,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from include.etl import quarantine
+from include.etl import run as runner
 from include.etl.errors import ConfigurationError, StorageError, TransientError
 from include.etl.lock import locked
 from include.etl.maintenance import backups, removal
 from include.etl.maintenance.due import Entry
 from include.etl.maintenance.policy import Policy, load_policy
-from include.etl.records import audit_check, checkpoint, manifest
+from include.etl.phases import load
+from include.etl.phases.request import Parameters, Trigger
+from include.etl.records import audit_check, checkpoint, manifest, set_aside
+from include.etl.records.run import Run, gate
 from include.etl.recovery.backup import chosen
+from include.etl.sources import load_source
 from include.etl.storage import Storage
 from scripts import audit as audit_command
 from scripts import maintenance as command
+from scripts import recover
 from tests.integration.conftest import VISITS, Project
 
 LATER = timedelta(days=4000)
@@ -112,6 +118,73 @@ def test_rows_set_aside_go_once_released_and_are_told_of_until_then(published: P
     found = removal.due(storage, Policy(), later)
     assert [entry.path for entry in found.entries if entry.kind == "quarantine"] == [storage.relative(rows.parent)]
     assert found.findings == []
+
+
+def test_what_a_run_whose_load_failed_has_set_aside_does_not_go(
+    published: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows of its try wait in `next/`, beside those of the earlier one, which were released."""
+    (published.folder / "expectations").mkdir()
+    bad = {"type": "expect_column_values_to_not_be_in_set", "kwargs": {"column": "note", "value_set": ["bad"]}}
+    suite = json.dumps({"name": "visits", "expectations": [bad]})
+    (published.folder / "expectations" / "visits.json").write_text(suite)
+    published.configure(VISITS + "validation: {on_failure: quarantine, max_rejected: 100%}\n")
+    published.execute("INSERT INTO visits VALUES (4, '2024-01-04', '1.00', 'bad', '2024-01-04 08:00:00')")
+    storage, asked = storage_of(published), Parameters(start="2024-01-04", end="2024-01-05")
+    cleared = Run(load_source("visits"), "cleared", storage)
+
+    def the_same_run() -> None:
+        runner.through_phases(cleared, asked, Trigger(datetime.now(UTC)), published.memory)
+
+    the_same_run()
+    (aside,) = quarantine.standing(storage, "visits")
+    published.execute("UPDATE visits SET note = 'fine' WHERE visit_id = 4")
+    published.run(release=aside.run_key, reason="corrected")
+    published.execute("UPDATE visits SET note = 'bad' WHERE visit_id = 4")
+    monkeypatch.setattr(load.journal, "finish", lambda *_: (_ for _ in ()).throw(StorageError("full disk")))
+    with pytest.raises(StorageError):
+        the_same_run()
+    waiting = set_aside.of_this_try(set_aside.folder_of(storage, "visits", cleared.key))
+    assert waiting.exists()
+    found = removal.due(storage, Policy(), datetime.now(UTC) + LATER)
+    assert "quarantine" not in kinds(found)
+
+
+def test_no_task_begins_while_its_source_s_old_data_go(published: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    age(published)
+    storage, remove, seen = storage_of(published), removal._remove, list[str]()
+
+    def beginning(storage: Storage, entry: Entry) -> bool:
+        if entry.source:
+            with pytest.raises(TransientError), gate(storage, entry.source, "a task", shared=True, wait_s=0):
+                pass
+            seen.append(entry.source)
+        return remove(storage, entry)
+
+    monkeypatch.setattr(removal, "_remove", beginning)
+    run(published)
+    assert seen
+    with gate(storage, "visits", "a task", shared=True, wait_s=0):
+        pass
+
+
+def test_what_retention_has_deleted_is_not_read_again(published: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    """One publication after the other: the newest that is left says what the others covered."""
+    configure(published, "keep: {processed: 365d}\n")
+    published.run(mode="range", start="2000-01-01", end="2024-01-01")
+    published.run(mode="range", start="2024-01-04", end="2024-01-05")
+    checkpoint.put(
+        load_source("visits"), datetime(2024, 1, 5, tzinfo=UTC), "test", published.memory, storage_of(published)
+    )
+    asked = ["check", "--json"]
+    begin = "the beginning up to 2000-01-01T00:00:00+00:00"
+    recover.main(asked)
+    assert json.loads(capsys.readouterr().out)[0]["read_again"] == [begin]
+    age(published)
+    run(published)
+    assert len(manifest.current(storage_of(published), "visits")) == 1
+    recover.main(asked)
+    assert json.loads(capsys.readouterr().out)[0]["read_again"] == [begin]
 
 
 def test_old_publications_go_but_the_newest_stays(published: Project) -> None:

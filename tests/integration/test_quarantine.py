@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -57,12 +58,24 @@ def rows_of(project: Project, one: quarantine.Quarantine) -> list[dict[str, Any]
     return pq.read_table(quarantine.rows_file(Storage(project.folder / "data"), one)).to_pylist()
 
 
+def report(project: Project) -> tuple[str, str]:
+    """What the validation's page says of the run, first of all."""
+    (path,) = (project.folder / "data" / "reports" / "visits").rglob("validation.html")
+    found = re.search(r"<h1>(.*?)</h1>\s*<p>(.*?)</p>", path.read_text(), re.S)
+    assert found
+    return found[1], found[2]
+
+
 def test_bad_rows_are_set_aside_and_the_rest_is_published(clinic: Project) -> None:
     done = clinic.run().publication
     assert [row[0] for row in clinic.rows()] == [number for number in range(100) if number not in (3, 4)]
     assert done.rows.model_dump() == {"extracted": 100, "removed": {"quarantined": 2}, "published": 98}
     assert done.completeness.verified
     assert (done.validation["verdict"], done.validation["quarantined"]) == ("quarantined", 2)
+    assert report(clinic) == (
+        "Rows set aside",
+        "2 critical rules are broken. 2 of 100 rows are set aside. The run goes on with the others.",
+    )
     (one,) = aside(clinic)
     in_set, between = "expect_column_values_to_not_be_in_set on note", "expect_column_values_to_be_between on fee"
     assert (one.rows, one.of, one.reasons) == (2, 100, {in_set: 2, between: 1})
@@ -104,6 +117,8 @@ def test_too_many_stop_the_run(clinic: Project) -> None:
     clinic.configure(SOURCE.replace("10%", "1.9%"))
     with pytest.raises(ValidationFailed, match=r"2 of 100 .*max_rejected = 1.9% allows; nothing was published"):
         clinic.run()
+    assert report(clinic)[0] == "Failed"
+    assert "The run ends here, before anything of it is published." in report(clinic)[1]
     assert clinic.files() == {}
     assert clinic.variables == {}
     assert aside(clinic) == []

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from include.etl import transforms
 from scripts import verify
 from tests.integration.conftest import VISITS, Project
 from tests.integration.test_publication import FIRST, INSERT, some_visits, visit
@@ -35,7 +36,7 @@ def found(project: Project, capsys: pytest.CaptureFixture[str], *arguments: str)
 def test_unchanged_publication_is_verified(clinic: Project, capsys: pytest.CaptureFixture[str]) -> None:
     status, (one,) = found(clinic, capsys)
     assert (status, one["verdict"], one["differences"], one["unchecked"]) == (0, "verified", [], [])
-    assert one["notes"] == ["the source holds 40 rows, as published"]
+    assert one["notes"] == ["the source holds 40 rows, and all are published"]
 
 
 def delete_a_row(project: Project) -> None:
@@ -124,12 +125,15 @@ def test_source_may_lose_rows_of_a_window_but_gain_none(clinic: Project, capsys:
     status, (one,) = found(clinic, capsys)
     assert (status, one["notes"]) == (
         0,
-        ["the source holds 36 of 40 rows of this window: the others were updated or deleted since"],
+        [
+            "4 published rows are not in the source as such: updated or deleted since",
+            "the source holds 36 rows, and all are published",
+        ],
     )
     clinic.execute(INSERT, [visit(100 + number, FIRST) for number in range(5)])
     status, (one,) = found(clinic, capsys)
     assert status == 1
-    assert "41 rows in this window, 40 were published" in one["differences"][0]
+    assert "41 rows in this window, but 5 of them were not published" in one["differences"][0]
 
 
 @pytest.mark.parametrize("load", ["append", "merge"])
@@ -146,6 +150,54 @@ def test_late_row_is_found_though_another_has_left(
     assert not list((clinic.folder / "data" / "interim").rglob("*versions*"))
     clinic.run(start="2024-01-01", end="2024-01-03")
     assert found(clinic, capsys)[0] == 0
+
+
+STEPS = {
+    "even": "(SELECT * FROM {} WHERE visit_id % 2 = 0)",
+    "same": "(SELECT * FROM {})",
+    "hidden": "(SELECT * REPLACE (visit_id + 1000000 AS visit_id) FROM {})",
+}
+
+
+@pytest.fixture(params=STEPS)
+def step(request: pytest.FixtureRequest, clinic: Project, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An own step of the source, with which its window is published anew."""
+    name: str = request.param
+    monkeypatch.setitem(transforms.TRANSFORMS, name, "step.sql")
+    monkeypatch.setattr(transforms, "_apply_sql", lambda connection, name, path, rows: STEPS[name].format(rows))
+    clinic.configure(VISITS + f"transform: {{steps: [{name}]}}\n")
+    clinic.run(mode="full")
+    return name
+
+
+def test_late_rows_are_not_hidden_by_own_steps(clinic: Project, capsys: pytest.CaptureFixture[str], step: str) -> None:
+    """As many rows as before: as many have come late as have left. Only a step that keeps all rows lets one know."""
+    told = {"even": (3, "unchecked"), "same": (0, "notes"), "hidden": (0, "notes")}
+    status, (one,) = found(clinic, capsys)
+    assert (status, bool(one[told[step][1]])) == (told[step][0], True), one
+    clinic.execute("UPDATE visits SET updated_at = '2999-06-01 00:00:00' WHERE visit_id < 4")
+    clinic.execute(INSERT, [visit(100 + number, FIRST) for number in range(2)])
+    status, (one,) = found(clinic, capsys)
+    assert status == {"even": 3, "same": 1, "hidden": 3}[step], one
+    text = " ".join([*one["differences"], *one["unchecked"]])
+    assert {"even": "transform.steps (20)", "same": "2 of them were not published", "hidden": "change key or"}[
+        step
+    ] in text
+
+
+def test_rows_set_aside_are_looked_up_and_hide_no_late_row(clinic: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two rows were set aside; two others come late. One that was dropped is known by its number only."""
+    rule = {"type": "expect_column_values_to_be_between", "kwargs": {"column": "visit_id", "min_value": 2}}
+    (clinic.folder / "expectations").mkdir()
+    (clinic.folder / "expectations" / "visits.json").write_text(json.dumps({"name": "v", "expectations": [rule]}))
+    clinic.configure(VISITS + "validation: {on_failure: quarantine, max_rejected: 10%}\n")
+    clinic.run(mode="full")
+    status, (one,) = found(clinic, capsys)
+    assert (status, one["notes"][0]) == (0, "2 rows that the source holds are not published: they are set aside")
+    clinic.execute(INSERT, [visit(100 + number, FIRST) for number in range(2)])
+    clinic.execute("UPDATE visits SET updated_at = '2999-06-01 00:00:00' WHERE visit_id IN (0, 1, 2, 3)")
+    status, (one,) = found(clinic, capsys)
+    assert (status, "2 of them were not published" in " ".join(one["differences"])) == (1, True), one
 
 
 def test_value_changed_behind_the_cursor(clinic: Project, capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,8 +243,12 @@ def test_source_without_cursor(project: Project, capsys: pytest.CaptureFixture[s
     assert found(project, capsys)[0] == 0
     project.execute("DELETE FROM visits WHERE visit_id = 1")
     status, (one,) = found(project, capsys)
+    assert status == 0
+    assert one["notes"][0] == "1 published rows are not in the source as such: updated or deleted since"
+    project.execute(INSERT, [visit(100, FIRST)])
+    status, (one,) = found(project, capsys)
     assert status == 3
-    assert "without a cursor old rows cannot be told from new" in one["unchecked"][0]
+    assert "1 of 5 rows that the source holds are not published: without a cursor" in one["unchecked"][0]
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,8 @@ def _what(ended: Ended, failed: list[dict[str, Any]], kind: str) -> str:
     if kind == "ValidationFailed":
         return "critical expectations failed; nothing was published"
     if failed:
-        return f"task {failed[0]['phase']} failed with {kind}; nothing was published"
+        done = "after it had published" if failed[0].get("manifest") else "nothing was published"
+        return f"task {failed[0]['phase']} failed with {kind}; {done}"
     where = f"task {ended.task_id}" if ended.task_id else "a task"
     return f"{where} failed before it could say why, or was killed"
 

@@ -14,6 +14,7 @@ from include.etl.duck import count, parquet, quote
 from include.etl.errors import StorageError
 from include.etl.handover import DELETED_AT
 from include.etl.publication.files import cursor_text
+from include.etl.publication.kept import replaced
 from include.etl.publication.keys import one_format
 from include.etl.publication.prepare import Prepared
 from include.etl.publication.rows import Change, NewRows, PublishedRows, moment, same, was_extracted
@@ -86,14 +87,14 @@ class _Proof:
             raise self._lost(lost, f"would vanish from {change.old.path}")
 
     def check_not_read_again(self) -> None:
-        """Each row of the window's own earlier publication was read again, or stays."""
-        own = [manifest for manifest in self.standing if manifest.window.name == self.new.window.name]
-        if self.new.window.mode == "full" or not self.new.key:
+        """Each row of the files that go, where rows are to stay, was read again, or stays."""
+        if not self.new.key or (self.new.window.mode == "full" and not self.new.keep):
             return
         same_version = self.new.same(self.new.version, "other", "fresh")
         fresh = f"SELECT 1 FROM {parquet([self.new.interim])} AS fresh WHERE {same_version}"
         again = f"(EXISTS ({fresh}) OR {was_extracted(self.rows.connection, self.new)})"
-        for manifest, file in ((one, file) for one in own for file in one_format(one)):
+        going = replaced(self.new, self.standing)
+        for manifest, file in ((one, file) for one in going for file in one_format(one)):
             self.rows.register(manifest, file)
             self.rows.connection.execute(f"DELETE FROM other WHERE {again}")
             if lost := self._unexplained("other", marked=bool(file.deleted)):
@@ -104,7 +105,7 @@ class _Proof:
         back = [f"{table}.{DELETED_AT} IS NOT NULL"] if marked else []
         replaced = self._stands_for("result", table, *back)
         stays = f"{table} WHERE NOT EXISTS (SELECT 1 FROM result WHERE {replaced})"
-        if self.new.window.mode == "full":
+        if self.new.window.mode == "full" and not self.new.keep:
             read = f"coalesce({DELETED_AT}, _extracted_at)" if marked else "_extracted_at"
             stays += f" AND {read} > {moment(self.new.read_at)}"
         return count(self.rows.connection, stays)

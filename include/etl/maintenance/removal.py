@@ -18,7 +18,7 @@ from include.etl.maintenance.findings import Finding, left_over
 from include.etl.maintenance.look import Look
 from include.etl.maintenance.policy import Policy, load_policy
 from include.etl.publication import journal
-from include.etl.records import audit, manifest
+from include.etl.records import audit, covers, manifest
 from include.etl.records.run import gate
 from include.etl.storage import Storage, plain_name, read_json, remove_folder, sha256, write_json
 
@@ -158,9 +158,13 @@ def _remove(storage: Storage, entry: Entry) -> bool:
 
 
 def _unpublish(storage: Storage, entry: Entry) -> None:
-    """As a publication: by a journal, which the next run finishes after a crash."""
+    """As a publication: by a journal, which the next run finishes after a crash. The newest one says what went."""
     folder, staging = storage.root / "processed" / entry.source, storage.folder("staging", entry.source)
     name = Path(entry.path).relative_to(f"processed/{entry.source}").as_posix()
-    files = [file.path for file in manifest.read(folder / name).files]
-    journal.write(staging, journal.Journal(renames={}, manifests={name: None}, removals=files))
+    gone, standing = manifest.read(folder / name), manifest.current(storage, entry.source)
+    heir = max(standing, key=lambda one: one.published_at)  # the newest one stays
+    heir = heir.model_copy(update={"covers": covers.of(heir.window, [gone, heir])})
+    manifests = {name: None, manifest.path_of(heir.window): heir.model_dump(mode="json")}
+    files = [file.path for file in gone.files]
+    journal.write(staging, journal.Journal(renames={}, manifests=manifests, removals=files))
     journal.finish(staging, folder)

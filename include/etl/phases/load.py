@@ -28,7 +28,7 @@ from include.etl.publication import files, journal
 from include.etl.publication import schema as schemas
 from include.etl.publication.prepare import Prepared, prepare
 from include.etl.publication.rows import Change, NewRows
-from include.etl.records import checkpoint, extraction_audit, manifest
+from include.etl.records import checkpoint, covers, extraction_audit, manifest
 from include.etl.records.manifest import ColumnType, Manifest, Rows, SchemaChange
 from include.etl.records.run import Counter, Run, measured, summary
 from include.etl.records.set_aside import folder_of
@@ -67,14 +67,15 @@ def load(
         except BaseException:
             journal.discard(staging)
             raise
+        path = run.storage.relative(folder / manifest.path_of(plan.window))
+        counter.facts["manifest"] = path  # whatever fails from here on: the journal has made it certain
         journal.finish(staging, folder)
         extraction_audit.published(run, plan, written)
         if plan.releases:
             quarantine_decisions.mark_released(run, plan.releases, plan.triggered_by, plan.reason)
         moved = _move_checkpoint(run, plan, variables, counter)
-        path = run.storage.relative(folder / manifest.path_of(plan.window))
         counter.rows, counter.bytes = written.rows.published, sum(file.bytes for file in written.files)
-        counter.facts.update(files=len(written.files), manifest=path, checkpoint=moved, deleted=written.deleted)
+        counter.facts.update(files=len(written.files), checkpoint=moved, deleted=written.deleted)
         return Loaded(manifest=path, rows=written.rows.published, files=len(written.files), checkpoint=moved)
 
 
@@ -102,7 +103,10 @@ def _prepare(
     written = written.model_copy(update={"source_schema": source_schema, "schema_changes": drift})
     proof = completeness.prove(run, extracted, written, prepared.interim, staging, changes, transformed.unverified)
     written = written.model_copy(update={"completeness": proof})
-    manifests = {manifest.path_of(plan.window): written.model_dump(mode="json"), **_others(changes)}
+    others = _others(changes)
+    gone = [one for one in standing if others.get(manifest.path_of(one.window), one) is None]
+    written = written.model_copy(update={"covers": covers.of(plan.window, [*gone, *_earlier(standing, plan.window)])})
+    manifests = {manifest.path_of(plan.window): written.model_dump(mode="json"), **others}
     renames = {f"new/{file.path}": file.path for file in new}
     rewrites = {f"rewritten/{change.new.path}": change.new.path for change in changes if change.new}
     removals = [change.old.path for change in changes if not change.new]
@@ -122,7 +126,7 @@ def _new_rows(run: Run, plan: Plan, extracted: Sequence[Extracted], interim: Pat
         cursor = _kept(source, source.cursor.column, schema)
     read_at = min(slice_.extracted_at for slice_ in extracted)
     equal = {published_name(source, name): equality for name, equality in of_slices(extracted).items()}
-    return NewRows(source, plan.window, read_at, interim, key, cursor, raw, equal)
+    return NewRows(source, plan.window, read_at, interim, key, cursor, raw, equal, plan.keep_published)
 
 
 def _schema_changes(new: NewRows, standing: Sequence[Manifest], counter: Counter) -> list[SchemaChange]:
@@ -140,8 +144,13 @@ def _schema_changes(new: NewRows, standing: Sequence[Manifest], counter: Counter
 
 def _stale(run: Run, window: Window, new: set[str]) -> list[str]:
     """Files of an earlier publication of the same window that this one does not replace by its own."""
-    found = [one for one in manifest.current(run.storage, run.source.source) if one.window.name == window.name]
+    found = _earlier(manifest.current(run.storage, run.source.source), window)
     return [file.path for one in found for file in one.files if file.path not in new]
+
+
+def _earlier(standing: Sequence[Manifest], window: Window) -> list[Manifest]:
+    """The window's own earlier publication, if there is one."""
+    return [one for one in standing if one.window.name == window.name]
 
 
 def _others(changes: Sequence[Change]) -> dict[str, dict[str, Any] | None]:

@@ -57,7 +57,12 @@ def plan(run: Run, parameters: Parameters, trigger: Trigger, variables: checkpoi
         if not decided.slices:
             refuse_too_old(run.source, decided.bound)
             extraction_audit.started(run, decided, trigger.kind)
-            log.warning("%s: nothing can be read safely yet: %s", run.source.source, decided.bound.label)
+            if decided.bound.held or decided.bound.caveats:
+                log.warning("%s: nothing can be read safely yet: %s", run.source.source, decided.bound.label)
+            else:
+                log.info(
+                    "%s: nothing new to read: everything before %s was read", run.source.source, decided.window.end
+                )
             return decided
         cuts = survey(run.source, decided.window)
         slices.keep(run, cuts)
@@ -134,6 +139,7 @@ def decide(
         reason=parameters.reason,
         triggered_by=trigger.who,
         releases=parameters.release,
+        keep_published=parameters.keep_published,
     )
     earlier = standing.of_run(run.storage, run.source.source, run.dag_id, run.run_id)
     if earlier:
@@ -142,7 +148,7 @@ def decide(
         assert look is not None
         if parameters.last_n_days is not None:
             raise refused(run.source, "last_n_days", parameters.last_n_days, "nothing: the cursor is a number")
-        window, bound, something = numbers.decide(run, mode, parameters.start, parameters.end, variables, look)
+        window, bound, something = numbers.decide(run, mode, parameters, variables, look)
         return planned(window=window, bound=bound, relations=bound.relations, slices=[Slice()] if something else [])
     writers = look() if look and run.source.cursor else None
     if writers and parameters.end is None:
@@ -174,6 +180,7 @@ def _releasing(run: Run, parameters: Parameters) -> Parameters:
     reason = parameters.reason or f"release of what run {one.run_id} has set aside"
     span = quarantine_decisions.span(run.storage, run.source, one)
     if span is None:
-        return Parameters(mode="full", reason=reason, release=one.run_key)
+        keep = bool(run.source.primary_key)  # who releases some rows has not asked to let go of others
+        return Parameters(mode="full", reason=reason, release=one.run_key, keep_published=keep)
     start, end = (written(position) for position in span)
     return Parameters(mode="range", start=start, end=end, reason=reason, release=one.run_key)

@@ -26,6 +26,10 @@ class Parameters:
     reason: str = ""
     release: str | None = None
     drop: str | None = None
+    from_beginning: bool = False
+    """Read from the first row on, rows without cursor value included: a recovery's range or incremental run."""
+    keep_published: bool = False
+    """See `Plan`."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def choose_mode(source: Source, parameters: Parameters, trigger: Trigger) -> Mod
         raise refused(source, "mode", asked, ", ".join(allowed) + why)
     if ranged and asked != "range":
         raise refused(source, ranged[0], getattr(parameters, ranged[0]), f"nothing with mode {asked}; use mode range")
-    if asked == "range" and not {"start", "last_n_days"} & set(ranged):
+    if asked == "range" and not ({"start", "last_n_days"} & set(ranged) or parameters.from_beginning):
         raise refused(source, "start", None, "a moment, or last_n_days, with mode range")
     if {"last_n_days"} < set(ranged):
         raise refused(source, "last_n_days", parameters.last_n_days, "alone, without start and end")
@@ -86,6 +90,8 @@ def window_of(
         # It will be moved: one that cannot be used is refused now.
         checkpoint.refuse_ahead(source, checkpoint.parse(source, variables), trigger.now)
         return Window(mode="full", end=end)
+    if mode == "incremental" and parameters.from_beginning:
+        return Window(mode="incremental", end=end)
     if mode == "backfill":
         if trigger.interval is None:
             raise ConfigurationError(f"source {source.source!r}: a backfill run without data interval")
@@ -108,13 +114,14 @@ def _incremental(source: Source, end: datetime, trigger: Trigger, current: check
 def range_of(source: Source, parameters: Parameters, trigger: Trigger) -> Window:
     """The window that a person asked for by its ends, or by days."""
     end = _moment(source, "end", parameters.end) if parameters.end is not None else _whole_second(trigger.now)
+    start: datetime | None = None
     if parameters.last_n_days is not None:
         start = _days_ago(source, parameters.last_n_days, trigger.now)
-    else:
+    elif not parameters.from_beginning:
         start = _moment(source, "start", str(parameters.start))
     if end > trigger.now:
         raise refused(source, "end", parameters.end, "a moment that has passed")
-    if start >= end:
+    if start is not None and start >= end:
         raise refused(source, "start", parameters.start, f"a moment before the end, {end.isoformat()}")
     return Window(mode="range", start=start, end=end, read_from=start)
 

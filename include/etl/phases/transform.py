@@ -23,6 +23,7 @@ from include.etl.handover import DELETED_AT, METADATA, Extracted, KeyEquality, P
 from include.etl.horizon import DEGRADED
 from include.etl.key_equality import folded
 from include.etl.names import published_name, published_names
+from include.etl.records.manifest import OWN
 from include.etl.records.run import Counter, Run, measured
 from include.etl.slices import extracted_by
 from include.etl.storage import publish, seal
@@ -49,7 +50,7 @@ def transform(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Transform
             key_equality.check_known(connection, run.source, raw, equal)
             keys = [folded(f"rows.{quote(column)}", equal.get(column)) for column in run.source.primary_key]
             rows = _without_duplicates(connection, run.source, raw, keys)
-            unique, surplus = count(connection, rows), _surplus(connection, run.source)
+            unique, surplus = count(connection, rows), _surplus(connection, run.source, raw, keys)
             snapshots = all(slice_.consistency == "snapshot" for slice_ in extracted)
             judged = duplicates.judge(connection, run.source, keys, slices, snapshots=snapshots)
             for number, step in enumerate(run.source.transform.steps):
@@ -62,8 +63,8 @@ def transform(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Transform
                 _check_keys(connection, run.source, path, equal)
         counter.rows, counter.bytes = read, path.stat().st_size
         removed = {"quarantined": quarantined, "identical copy": judged.copies}
-        removed |= {"older version": read - quarantined - unique - judged.copies}
-        removed |= {"own transformation": unique - published}
+        removed |= {_again(run.source): read - quarantined - unique - judged.copies}
+        removed |= {OWN: unique - published}
         counter.facts["removed"] = {why: count for why, count in removed.items() if count}
         _tell(run.source, judged, counter)
         return Transformed(
@@ -130,7 +131,8 @@ def _check_keys(
         names.append(folded(quote(name), equal.get(column) if kinds.get(name) == "VARCHAR" else None))
     if not names:
         return
-    known, keys = " AND ".join(f"{name} IS NOT NULL" for name in names), ", ".join(names)
+    known = " AND ".join(f"{name} IS NOT NULL" for name in names)
+    keys = ", ".join([*names, *(quote(published_name(source, column)) for column in _version(source))])
     try:
         found = 0
         for part in key_passes(names, pq.read_metadata(path).num_rows):
@@ -148,33 +150,56 @@ def _check_keys(
 def _without_duplicates(
     connection: duckdb.DuckDBPyConnection, source: Source, parts: Sequence[Path], keys: Sequence[str]
 ) -> str:
-    """A relation of the rows with one version per primary key: the latest by cursor, of equals the last one read.
+    """A relation of the rows, each once: with `merge` the latest by cursor of each key, with `append` each version.
 
-    Most keys come once, so only those that come again are compared; of versions, one without cursor value is the
-    oldest. A row whose key is NULL is no version of another one.
+    Of equals the last one read stays. Most keys come once, so only those that come again are compared; of versions, one
+    without cursor value is the oldest. A row whose key is NULL is no version of another one.
     """
     if not keys or not duplicates.collect(connection, keys, parts):
         return parquet(parts)
     names, cursor = duplicates.names(keys), source.cursor and quote(source.cursor.column)
     version = f"({cursor} IS NOT NULL, {cursor}, {NUMBER})" if cursor else NUMBER
-    numbered, key = f"{parquet(parts, numbered=True)} AS rows", ", ".join(names)
+    numbered, key = f"{parquet(parts, numbered=True)} AS rows", ", ".join([*names, "_at"])
     connection.execute(
         f"CREATE TEMP TABLE latest AS SELECT {key}, max_by(_number, _version) AS _number FROM "
-        f"(SELECT {duplicates.named(keys)}, {NUMBER} AS _number, {version} AS _version FROM {numbered} "
-        f"{duplicates.repeated_only(keys)}) GROUP BY {key}"
+        f"(SELECT {duplicates.named(keys)}, {_at(source)} AS _at, {NUMBER} AS _number, {version} AS _version "
+        f"FROM {numbered} {duplicates.repeated_only(keys)}) GROUP BY {key}"
     )
     same = " AND ".join(f"latest.{name} = {value}" for name, value in zip(names, keys, strict=True))
+    same += f" AND latest._at IS NOT DISTINCT FROM {_at(source)}"
     older = f"SELECT 1 FROM latest WHERE {same} AND latest._number <> {NUMBER}"
     return f"(SELECT * EXCLUDE (file_row_number) FROM {numbered} WHERE NOT EXISTS ({older}))"
 
 
-def _surplus(connection: duckdb.DuckDBPyConnection, source: Source) -> int:
-    """Rows that are older versions, from the number of rows of each key; a key with a NULL in it is none."""
+def _version(source: Source) -> list[str]:
+    """What tells versions of a key apart that are all published: with `append` the cursor.
+
+    So two versions in one window are published as they would be in two, and it does not matter how windows are cut.
+    """
+    told = source.primary_key and source.cursor and source.load == "append"
+    return [source.cursor.column] if told and source.cursor else []
+
+
+def _at(source: Source) -> str:
+    return next((f"rows.{quote(column)}" for column in _version(source)), "NULL")
+
+
+def _again(source: Source) -> str:
+    """Why rows are left out that are no copies of one snapshot."""
+    return "read by another slice" if _version(source) else "older version"
+
+
+def _surplus(connection: duckdb.DuckDBPyConnection, source: Source, parts: Sequence[Path], keys: Sequence[str]) -> int:
+    """Rows too many, from the number of rows of each key, or version; a key with a NULL in it is none."""
     if not source.primary_key:
         return 0
     known = " AND ".join(f"{name} IS NOT NULL" for name in duplicates.names(source.primary_key))
-    (found,) = connection.sql(f"SELECT coalesce(sum(_copies - 1), 0) FROM {REPEATED} WHERE {known}").fetchall()
-    return int(found[0])
+    repeated = f"SELECT coalesce(sum(_copies), 0), count(*) FROM {REPEATED} WHERE {known}"
+    ((rows, stay),) = connection.sql(repeated).fetchall()
+    if rows and _version(source):
+        versions = f"SELECT DISTINCT {duplicates.named(keys)}, {_at(source)} AS _at FROM {parquet(parts)} AS rows"
+        stay = count(connection, f"({versions} {duplicates.repeated_only(keys)})")
+    return int(rows) - int(stay)
 
 
 def _write(
@@ -195,7 +220,7 @@ def _write(
     names = published_names(source, list(columns))
     values = {column: converted(source, column, kind) for column, kind in columns.items()}
     selected = [f"{value} AS {quote(names[column])}" for column, value in values.items()]
-    order = [source.output.partition_by, *(names.get(key) for key in source.primary_key)]
+    order = [source.output.partition_by, *(names.get(key) for key in (*source.primary_key, *_version(source)))]
     sorting = [name for name in order if name in names.values() and name]
     leading = next((column for column in columns if [names[column]] == sorting[:1]), None)
     cut = leading and values[leading] == quote(leading)  # its order is that of the files' statistics

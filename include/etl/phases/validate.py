@@ -52,12 +52,18 @@ def check(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Validated:
         if run.source.validation.on_failure == "quarantine":
             check_supported(read_suite(suite))
         keys, memory = _references(run, suite), share(run.source.memory_limit_mb)
-        verdict = validate(run.source.source, parts, suite, keys, reports, memory, labels)
-        counter.facts["failed_expectations"] = [_line(failure) for failure in (*verdict.critical, *verdict.warnings)]
-        rejected = quarantine.set_aside(run, plan.window, parts, suite, verdict, keys)
-        counter.facts["quarantined"] = rejected.rows if rejected else 0
-        counter.facts["expectations"] = verdict.expectations
-        judged = _judged(run, verdict, rejected)
+        found: list[Quarantine] = []
+
+        def set_aside(verdict: Verdict) -> int:
+            lines = [_line(failure) for failure in (*verdict.critical, *verdict.warnings)]
+            counter.facts.update(failed_expectations=lines, quarantined=0, expectations=verdict.expectations)
+            rejected = quarantine.set_aside(run, plan.window, parts, suite, verdict, keys)
+            found.extend([rejected] if rejected else [])
+            return rejected.rows if rejected else 0
+
+        verdict = validate(run.source.source, parts, suite, keys, reports, memory, labels, set_aside)
+        counter.facts["quarantined"] = verdict.set_aside
+        judged = _judged(run, verdict, found[0] if found else None)
         counter.facts["verdict"] = judged.verdict
         return judged
 

@@ -56,7 +56,7 @@ class AddedRows:
         if not len(self):
             return interim
         both = f"SELECT * FROM {parquet([interim])} UNION ALL SELECT * FROM added"
-        sorting = order(self.new.source.output.partition_by, self.new.key)
+        sorting = order(self.new.source.output.partition_by, self.new.key, self.new.cursor)
         options = "FORMAT parquet, COMPRESSION zstd"
         self.rows.connection.execute(f"COPY (SELECT * FROM ({both}){sorting}) TO {text(str(result))} ({options})")
         return result

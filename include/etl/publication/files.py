@@ -126,6 +126,12 @@ def cursor_text(value: date | datetime | Decimal | int | None) -> str | None:
     return value.isoformat() if value is not None else None
 
 
+def cursor_number(written: str) -> int:
+    """The number that `cursor_text` has written."""
+    digits = int(written.removeprefix("-"))
+    return digits - 10**DIGITS if written.startswith("-") else digits
+
+
 class _Span:
     """Remembers, of batches going by, the ends of the cursor, whether it was missing, and how many rows are deleted."""
 

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 
 from include.etl.errors import StorageError
 from include.etl.handover import Handover
+from include.etl.records.manifest import RECOVER
 from include.etl.records.set_aside import adopt
 from include.etl.storage import publish, read_json, remove_folder, sync_folder, write_json
 
@@ -83,7 +84,7 @@ def _rename(renames: dict[str, str], staging: Path, folder: Path) -> None:
         elif not (folder / final).exists():
             raise StorageError(
                 f"file {staging / staged}, which {staging / NAME} lists, is gone and was not published; "
-                f"restore it from a backup, or remove {staging} and run once with mode full"
+                f"remove {staging}, then {RECOVER}"
             )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from include.etl.duck import count, parquet, quote, text
 from include.etl.handover import DELETED_AT
 from include.etl.publication.added import AddedRows
+from include.etl.publication.kept import keep, replaced
 from include.etl.publication.keys import CURSOR, FILE, GONE, READ, Keys, one_format
 from include.etl.publication.rows import Change, NewRows, PublishedRows, moment, order, was_extracted
 from include.etl.records.manifest import Manifest, PublishedFile
@@ -39,6 +40,8 @@ class Merge:
         Rows of this window's earlier publication that were not read again are added: what moved to a later window is
         not lost before that has been read. What was read again and left out or set aside goes.
         """
+        if self.new.keep and self.new.window.mode == "full":
+            keep(self.rows, self.new, replaced(self.new, self.standing), self.added)
         staying = [manifest for manifest in self.standing if self._stays(manifest)]
         if not staying:
             return self.new.interim
@@ -94,7 +97,7 @@ class Merge:
             f"AND {cursor} IS NOT DISTINCT FROM met.{MINE} AND NOT {WINS}"
         )
         kept = f"SELECT * FROM {parquet([self.new.interim])} AS mine WHERE NOT EXISTS ({outdated})"
-        sorting = order(self.new.source.output.partition_by, self.new.key)
+        sorting = order(self.new.source.output.partition_by, self.new.key, self.new.cursor)
         options = "FORMAT parquet, COMPRESSION zstd"
         self.rows.connection.execute(f"COPY ({kept}{sorting}) TO {text(str(result))} ({options})")
         return result

@@ -21,8 +21,9 @@ from include.etl.duck import count, parquet, quote, text
 from include.etl.handover import DELETED_AT, Position
 from include.etl.publication.added import AddedRows
 from include.etl.publication.files import cursor_text
-from include.etl.publication.keys import FILE, GONE, Keys, one_format
-from include.etl.publication.rows import Change, NewRows, PublishedRows, moment, order, was_extracted
+from include.etl.publication.kept import keep, replaced
+from include.etl.publication.keys import FILE, GONE, Keys
+from include.etl.publication.rows import Change, NewRows, PublishedRows, moment, order
 from include.etl.records.manifest import Manifest, PublishedFile
 
 
@@ -43,14 +44,13 @@ class Overlap:
 
     def settle(self, result: Path) -> Path:
         """The interim file, or a copy less the rows that stand in another publication or were found deleted since."""
-        if self.new.key and self.new.window.mode != "full":
-            for manifest in self.own:
-                self._keep(manifest)
+        if self.new.keep or (self.new.key and self.new.window.mode != "full"):
+            keep(self.rows, self.new, replaced(self.new, self.standing), self.added)
         found = [one for one in (self._published_before(), self._marked_since(result.parent / "marked")) if one]
         if not found:
             return self.new.interim
         kept = f"SELECT * FROM {parquet([self.new.interim])} AS mine WHERE NOT ({' OR '.join(found)})"
-        sorting = order(self.new.source.output.partition_by, self.new.key)
+        sorting = order(self.new.source.output.partition_by, self.new.key, self.new.cursor)
         options = "FORMAT parquet, COMPRESSION zstd"
         self.rows.connection.execute(f"COPY ({kept}{sorting}) TO {text(str(result))} ({options})")
         return result
@@ -85,15 +85,6 @@ class Overlap:
         relation = Keys(self.rows, self.new, scratch).of(marked, marked_only=True)
         later = f"SELECT 1 FROM {relation} AS known WHERE {GONE} > {moment(self.new.read_at)}"
         return f"EXISTS ({later} AND {self.new.same(self.new.key, 'mine', 'known')})"
-
-    def _keep(self, manifest: Manifest) -> None:
-        same_version = self.new.same(self.new.version, "other", "fresh")
-        fresh = f"SELECT 1 FROM {parquet([self.new.interim])} AS fresh WHERE {same_version}"
-        again = f"(EXISTS ({fresh}) OR {was_extracted(self.rows.connection, self.new)})"
-        self.rows.check(manifest, self.new)
-        for file in one_format(manifest):
-            self.rows.register(manifest, file)
-            self.added.add(manifest, f"other WHERE NOT {again}")
 
     def changes(self, interim: Path, staging: Path) -> list[Change]:
         """What becomes of other publications' files; rewritten ones lie below `staging`, under their own names."""

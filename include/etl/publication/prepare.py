@@ -50,7 +50,7 @@ def prepare(new: NewRows, standing: Sequence[Manifest], folder: Path, staging: P
         strategy = Merge(rows, new, standing, added, scratch) if merging else Overlap(rows, new, standing, added)
         settled = strategy.settle(staging / "settled.parquet")
         kept = len(added)
-        if source.deletes == "mark" and window.mode == "full":
+        if source.deletes == "mark" and window.mode == "full" and not new.keep:
             deletes.mark(rows, new, standing, added, scratch / "full")
         deleted = len(added) - kept
         interim = added.combined(settled, staging / "interim.parquet")

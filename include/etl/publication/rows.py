@@ -22,7 +22,7 @@ from include.etl.key_equality import folded
 from include.etl.names import published_name
 from include.etl.publication import files
 from include.etl.publication.schema import widens
-from include.etl.records.manifest import Manifest, PublishedFile
+from include.etl.records.manifest import RECOVER, Manifest, PublishedFile
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class NewRows:
     """The extracted parts, if not all of their rows are among the new ones."""
     keys: Mapping[str, KeyEquality] = field(default_factory=dict)
     """Published columns of the key whose texts the source compares otherwise than by their bytes."""
+    keep: bool = False
+    """Published rows that were not read again stay, whatever the window."""
 
     @property
     def schema(self) -> pa.Schema:
@@ -140,7 +142,7 @@ class PublishedRows:
         if left == 0:
             return Change(manifest, file, None)
         schema = files.schema_of(manifest)
-        kept = self.connection.sql(f"SELECT * FROM kept{order(manifest.partition_by, manifest.key)}")
+        kept = self.connection.sql(f"SELECT * FROM kept{order(manifest.partition_by, manifest.key, manifest.cursor)}")
         exact = pa.RecordBatchReader.from_batches(schema, _cast(kept.to_arrow_reader(files.BATCH_ROWS), schema))
         return Change(manifest, file, files.rewrite(manifest, file, exact, staging))
 
@@ -148,8 +150,7 @@ class PublishedRows:
         """Refuse to go on without a file that a manifest lists."""
         if not (self.folder / file.path).exists():
             raise StorageError(
-                f"file {self.folder / file.path} is gone, which the manifest of {manifest.window.name} lists; "
-                "restore it from a backup, or run once with mode full"
+                f"file {self.folder / file.path} is gone, which the manifest of {manifest.window.name} lists; {RECOVER}"
             )
 
 
@@ -181,9 +182,9 @@ def same(columns: Sequence[str], one: str, other: str) -> str:
     return " AND ".join(f"{one}.{quote(name)} IS NOT DISTINCT FROM {other}.{quote(name)}" for name in columns)
 
 
-def order(partition: str | None, key: Sequence[str]) -> str:
-    """The order of rows in published files."""
-    names = [quote(name) for name in (partition, *key) if name]
+def order(partition: str | None, key: Sequence[str], cursor: str | None) -> str:
+    """The order of rows in published files: versions of a key by the cursor."""
+    names = [quote(name) for name in (partition, *key, cursor if key else None) if name]
     return f" ORDER BY {', '.join(names)}" if names else ""
 
 

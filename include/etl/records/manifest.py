@@ -8,12 +8,16 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from include.etl.errors import StorageError
-from include.etl.handover import Bound, Handover, Moment, Window
+from include.etl.handover import Bound, Handover, Moment, Position, Window
 from include.etl.storage import Storage, read_json
 
 FOLDER = "_manifests"
 AGAIN = "published before"
 """How the reason begins why rows were left out that stand in another publication."""
+OWN = "own transformation"
+"""The reason why rows were left out by a source's own steps."""
+RECOVER = "python scripts/recover.py check says what is lost, and docs/recovery.md how it is read again"
+"""What to do about published data that is gone or damaged: no backup holds any."""
 Consistency = Literal["one snapshot", "a snapshot per slice", "none", "not recorded"]
 
 
@@ -75,6 +79,13 @@ class Rows(Handover):
     published: int
 
 
+class Covered(Handover):
+    """Cursor values `[start, end)` that have been published; no start: from the very first row."""
+
+    start: Position | None = None
+    end: Position
+
+
 class Check(Handover):
     """One link of the chain from the source to the published files: what must agree, and what was found.
 
@@ -133,6 +144,8 @@ class Manifest(Handover):
     replaced_later: int = 0
     """Rows that a later publication read again and publishes instead."""
     files: list[PublishedFile]
+    covers: list[Covered] = Field(default_factory=list)
+    """Windows of earlier publications of which nothing is left: their rows stand elsewhere, or retention is over."""
     caveats: list[str] = Field(default_factory=list)
     """What the run could not make sure of, in words for a DBA: of its end, of its reading, of rows left out."""
     completeness: Completeness = UNKNOWN
@@ -159,7 +172,7 @@ def read(path: Path) -> Manifest:
     except ValidationError as error:
         issue = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, issue["loc"]))
-        raise StorageError(f"file {path} is no manifest: {place}: {issue['msg']}; restore it from a backup") from None
+        raise StorageError(f"file {path} is no manifest: {place}: {issue['msg']}; {RECOVER}") from None
 
 
 def current(storage: Storage, source: str) -> list[Manifest]:

@@ -12,6 +12,8 @@ from include.etl.errors import StorageError
 from include.etl.storage import Storage, make_folder, plain_name, publish, remove_folder
 
 ROWS, RECORD = "rows.parquet", "quarantine.json"
+DECISIONS = "decisions.jsonl"
+"""What people have decided about a source's rows, beside its runs' folders."""
 NEXT, NOTHING = "next", "nothing"
 ROW, REASONS = "_etl_row", "_etl_reasons"
 """Columns beside those of the source: a row's place in the raw parts, and what it breaks."""

@@ -9,6 +9,9 @@ from include.etl.records import audit
 from include.etl.recovery.backup import Backup
 from include.etl.storage import Storage
 
+NUMBER = r"-?\d{1,38}"
+"""How a number of a cursor is written."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -20,6 +23,8 @@ class Asked:
     start: str | None = None
     end: str | None = None
     by: str = ""
+    replace: bool = False
+    """What has to be read in full replaces all that is published: rows that have left the source go."""
 
     def record(self, storage: Storage, action: str, source: str, **facts: Any) -> None:
         """Add a line to the audit in the name of who asked, not of the worker's user."""

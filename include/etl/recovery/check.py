@@ -8,6 +8,7 @@ from include.etl.config import Source
 from include.etl.errors import CheckpointError
 from include.etl.records import checkpoint
 from include.etl.recovery import damage
+from include.etl.recovery.spans import to_read_again
 from include.etl.storage import Storage
 
 
@@ -22,7 +23,7 @@ def check(source: Source, storage: Storage, variables: checkpoint.Variables) -> 
             told = f"cannot be used: {error}"
     with storage.lock(source.source, "recovery check", shared=True):
         spoilt = damage.find(storage, source.source)
-        spans = damage.to_read_again(storage, source, spoilt, bound)
+        spans = to_read_again(storage, source, spoilt, bound)
     return {
         "source": source.source,
         "good": not spoilt.lines and spans == [] and "cannot" not in told,

@@ -1,4 +1,7 @@
-"""Which checkpoint a source goes on from: a backup's, the one that stands, or the newest kept version that is good."""
+"""Which checkpoint a source goes on from: a backup's, the one that stands, or the newest kept version that is good.
+
+Where none is, it is as far as the publications that stand cover everything.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from include.etl.errors import CheckpointError
 from include.etl.records import checkpoint
 from include.etl.recovery.asked import Asked
 from include.etl.recovery.backup import Backup
+from include.etl.recovery.damage import find
+from include.etl.recovery.spans import reached
 from include.etl.storage import Storage
 
 log = logging.getLogger("etl.recovery")
@@ -36,6 +41,10 @@ def restore(source: Source, asked: Asked, variables: checkpoint.Variables, stora
                 _change(source, storage, before, bound, asked)
                 checkpoint.put(source, bound, BY, variables, storage)
             return bound, origin
+        if (bound := _covered(source, storage)) is not None:
+            _change(source, storage, before, bound, asked)
+            checkpoint.put(source, bound, BY, variables, storage)
+            return bound, "as far as the publications that stand reach"
         if before is not None:  # a run with mode full would refuse what it cannot understand
             _change(source, storage, before, None, asked)
             checkpoint.remove(source, variables)
@@ -56,6 +65,13 @@ def _candidates(
             log.warning("%s: kept version %s cannot be read: %s", source.source, path.name, type(error).__name__)
     if before is not None and backup:
         yield before, "as it was"
+
+
+def _covered(source: Source, storage: Storage) -> Any:
+    """Up to where whole manifests cover everything, if they are of the cursor's kind."""
+    bound = reached(find(storage, source.source).standing)
+    numbered = source.cursor is not None and source.cursor.numbered
+    return bound if isinstance(bound, int) == numbered else None
 
 
 def _good(source: Source, text: str) -> Any:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 from include.etl.config import Source
 from include.etl.errors import StorageError
+from include.etl.handover import Position
 from include.etl.publication import journal
-from include.etl.records import manifest
+from include.etl.records import covers, manifest
 from include.etl.records.manifest import Manifest, PublishedFile
 from include.etl.recovery.asked import Asked
-from include.etl.recovery.damage import AGAIN, Damage, Span, emptied, find, to_read_again
+from include.etl.recovery.damage import Damage, find
+from include.etl.recovery.spans import AGAIN, Span, emptied, to_read_again
 from include.etl.storage import Storage, make_folder, write_json
 
 
@@ -40,6 +43,7 @@ def set_aside(storage: Storage, source: Source, bound: object, asked: Asked) -> 
             _write_less(folder, one, [file for of, file in damage.files if of is one])
         for name in gone:
             _move(folder / name, aside / name)
+        _hand_on(folder, emptied(damage), manifest.current(storage, source.source))
         return damage, spans
 
 
@@ -49,8 +53,12 @@ def remember(storage: Storage, source: str, spans: Sequence[Span] | None) -> Non
     if spans == []:
         path.unlink(missing_ok=True)
         return
-    listed = None if spans is None else [[one.start.isoformat(), one.end.isoformat()] for one in spans]
+    listed = None if spans is None else [[_plain(one.start), _plain(one.end)] for one in spans]
     write_json(path, {"spans": listed})
+
+
+def _plain(position: Position | None) -> str | int | None:
+    return position.isoformat() if isinstance(position, datetime) else position
 
 
 def _write_less(folder: Path, one: Manifest, lost: Sequence[PublishedFile]) -> None:
@@ -63,6 +71,15 @@ def _write_less(folder: Path, one: Manifest, lost: Sequence[PublishedFile]) -> N
     rows = sum(file.rows for file in lost if file.format == one.files[0].format)
     changed = one.model_copy(update={"files": left, "replaced_later": one.replaced_later + rows})
     write_json(path, changed.model_dump(mode="json"))
+
+
+def _hand_on(folder: Path, gone: Sequence[Manifest], standing: Sequence[Manifest]) -> None:
+    """What manifests that go have taken over from earlier windows stays known: those rows were not lost now."""
+    known = [covered for one in gone for covered in one.covers]
+    if known and standing:
+        heir = max(standing, key=lambda one: one.published_at)
+        changed = heir.model_copy(update={"covers": covers.joined([*heir.covers, *known])})
+        write_json(folder / manifest.path_of(heir.window), changed.model_dump(mode="json"))
 
 
 def _move(path: Path, target: Path) -> None:

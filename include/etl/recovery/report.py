@@ -60,6 +60,7 @@ def _of_source(one: Mapping[str, Any]) -> list[str]:
     text += [f"    damage: {line}" for line in one["damage"]]
     if one["set_aside"]:
         text.append(f"    damaged files are kept in data/{one['set_aside']}")
+    text.append(f"    {one['whole_rows']} published rows were whole")
     text += [f"    read again: {window}" for window in one["read_again"]]
     text.append(f"    {one['rows']} rows read, {one['standing_rows']} rows stand published")
     for finding in one["findings"]:

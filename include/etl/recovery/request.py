@@ -14,7 +14,7 @@ from include.etl.errors import ConfigurationError
 from include.etl.phases.request import ISO
 from include.etl.recovery import backup as backups
 from include.etl.recovery import report
-from include.etl.recovery.asked import Asked
+from include.etl.recovery.asked import NUMBER, Asked
 from include.etl.recovery.source import Recovered
 from include.etl.sources import load_source, load_sources
 from include.etl.storage import Storage
@@ -35,6 +35,7 @@ def understood(
     reason: str | None = None,
     sources: str | None = None,
     by: str = "",
+    replace: bool = False,
 ) -> Asked:
     """The request, checked as far as it can be without the configuration, which the backup may hold.
 
@@ -44,14 +45,16 @@ def understood(
     if not (reason or "").strip():
         raise ConfigurationError("reason: nothing given; allowed: a sentence for whoever asks later")
     for name, value in (("start", start), ("end", end)):
-        if value and not re.fullmatch(ISO, value.strip()):
-            raise ConfigurationError(f"{name}: {value!r}; allowed: an ISO date or time such as 2024-01-31")
+        if value and not re.fullmatch(f"{ISO}|{NUMBER}", value.strip()):
+            raise ConfigurationError(
+                f"{name}: {value!r}; allowed: an ISO date or time such as 2024-01-31, or a number of the cursor"
+            )
     if end and not start:
         raise ConfigurationError(f"end: {end!r}; allowed: nothing without start")
     found = backups.chosen(storage, backup) if backup else None
     if found:
         _refuse_unknown(named(sources), found)
-    return Asked(stamp, str(reason).strip(), found, start or None, end or None, by)
+    return Asked(stamp, str(reason).strip(), found, start or None, end or None, by, replace)
 
 
 def _refuse_unknown(names: Sequence[str], backup: backups.Backup) -> None:

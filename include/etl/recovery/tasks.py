@@ -101,6 +101,7 @@ def _result_path(storage: Storage, asked: Asked, source: str) -> Path:
 def _asked(context: Mapping[str, Any]) -> tuple[Storage, Asked]:
     storage, params = Storage.from_environment(), context["params"]
     wanted = {name: params[name] for name in ("backup", "start", "end", "reason", "sources")}
+    wanted["replace"] = bool(params.get("replace"))
     pinned = reports.folder(storage, _stamp(context)) / RESTORED
     if pinned.exists():  # `latest` may be another one by now
         wanted["backup"] = read_json(pinned)["backup"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -64,6 +64,8 @@ class Verdict:
     seconds: float
     result_json: str
     report_html: str
+    set_aside: int = 0
+    """Rows that break critical expectations and are left out, so that the run goes on with the others."""
 
 
 def validate(
@@ -74,10 +76,13 @@ def validate(
     results_dir: Path,
     memory_limit_mb: int,
     context: Mapping[str, str] | None = None,
+    set_aside: Callable[[Verdict], int] | None = None,
 ) -> Verdict:
     """Check the suite on the rows of `parts` and write `validation.json` and `validation.html` to `results_dir`.
 
     `context` are labels to print on the report (run, window). A failing expectation is a verdict, not an error.
+    `set_aside` is asked before the report is written, which says what becomes of the run: how many rows it leaves out,
+    none where the run has to end; its ValidationFailed is raised when the report is there.
 
     Raises:
         ConfigurationError: the suite is wrong, does not fit the data, lacks a reference, or asks for what DuckDB
@@ -85,7 +90,9 @@ def validate(
         StorageError: a part cannot be read or a result cannot be written.
     """
     run = _quiet_import("include.etl.validation.runner")
-    verdict: Verdict = run.validate(source, parts, suite, references, results_dir, memory_limit_mb, context or {})
+    verdict: Verdict = run.validate(
+        source, parts, suite, references, results_dir, memory_limit_mb, context or {}, set_aside
+    )
     return verdict
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -43,6 +43,7 @@ def validate(
     results_dir: Path,
     memory_limit_mb: int,
     context: Mapping[str, str],
+    set_aside: Callable[[Verdict], int] | None = None,
 ) -> Verdict:
     """See `include.etl.validation.validate`."""
     started = time.monotonic()
@@ -55,7 +56,11 @@ def validate(
         rows = int(connection.exec_driver_sql(f"SELECT count(*) FROM {BATCH}").scalar_one())
         outcomes = _run(suite, rules, connection, rows)
     verdict = _verdict(outcomes, rows, time.monotonic() - started, results_dir)
-    return _write(source, suite, verdict, outcomes, context)
+    try:
+        verdict = replace(verdict, set_aside=set_aside(verdict) if set_aside else 0)
+    finally:  # also where the run has to end
+        _write(source, suite, verdict, outcomes, context)
+    return verdict
 
 
 @contextmanager
@@ -177,10 +182,9 @@ def _verdict(outcomes: list[Outcome], rows: int, seconds: float, results_dir: Pa
     )
 
 
-def _write(source: str, suite: Suite, verdict: Verdict, outcomes: list[Outcome], context: Mapping[str, str]) -> Verdict:
+def _write(source: str, suite: Suite, verdict: Verdict, outcomes: list[Outcome], context: Mapping[str, str]) -> None:
     details: dict[str, Any] = {"source": source, "suite": suite.name, "context": dict(context)}
     write_json(
         Path(verdict.result_json), {**details, **asdict(verdict), "outcomes": [asdict(found) for found in outcomes]}
     )
     write_report(Path(verdict.report_html), source, suite.name, verdict, outcomes, context)
-    return verdict

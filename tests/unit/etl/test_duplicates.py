@@ -132,22 +132,37 @@ def test_copies_go_and_operators_are_told(tmp_path: Path, cursor: Any) -> None:
     assert _conditions(run) == {DEGRADED: caveat}
 
 
-def test_versions_of_a_history_stay_versions(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("load", "notes", "removed", "told"),
+    [
+        ("merge", ["b", "d", "e"], {"older version": 2}, "of each key the latest is published"),
+        ("append", ["a", "b", "d", "c", "e"], {}, "each is published"),
+    ],
+)
+def test_versions_of_a_history_stay_versions(
+    tmp_path: Path, load: str, notes: list[str], removed: dict[str, int], told: str
+) -> None:
     """Of a table that keeps every state of a row one snapshot holds several, which the cursor tells apart."""
     rows = [(1, day(1), "a"), (1, day(2), "b"), (2, None, "c"), (2, day(1), "d"), (3, day(1), "e")]
-    table, result, _ = transformed(tmp_path, [rows_of(*rows)])
-    assert table.column("note").to_pylist() == ["b", "d", "e"]
-    assert result.removed == {"older version": 2}
+    table, result, _ = transformed(tmp_path, [rows_of(*rows)], load=load)
+    assert table.column("note").to_pylist() == notes
+    assert result.removed == removed
     (caveat,) = result.caveats
-    assert "several rows of 2 keys at the same moment" in caveat
+    assert f"several rows of 2 keys at the same moment, which differ in the cursor: {told}" in caveat
     assert result.unverified == []
 
 
-def test_a_row_that_moves_to_a_later_slice_is_a_newer_version(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("load", "notes", "removed"),
+    [("merge", ["new", "only"], {"older version": 1}), ("append", ["old", "new", "only"], {})],
+)
+def test_a_row_that_moves_to_a_later_slice_is_a_newer_version(
+    tmp_path: Path, load: str, notes: list[str], removed: dict[str, int]
+) -> None:
     slices = [rows_of((1, day(1), "old"), (2, day(1), "only"))], [rows_of((1, day(2), "new"))]
-    table, result, _ = transformed(tmp_path, *slices)
-    assert table.column("note").to_pylist() == ["new", "only"]
-    assert (result.removed, result.caveats) == ({"older version": 1}, [])
+    table, result, _ = transformed(tmp_path, *slices, load=load)
+    assert table.column("note").to_pylist() == notes
+    assert (result.removed, result.caveats) == (removed, [])
 
 
 @pytest.mark.parametrize("cursor", [CURSOR, None], ids=["cursor", "no cursor"])

@@ -20,6 +20,7 @@ from include.etl.errors import CheckpointError, ConfigurationError
 from include.etl.handover import Mode, Window
 from include.etl.horizon import MARGIN
 from include.etl.numbers import Observation
+from include.etl.phases.request import Parameters
 from include.etl.publication.files import cursor_text
 from include.etl.records import checkpoint
 from include.etl.records.run import Run
@@ -98,7 +99,7 @@ def test_plan_polls_until_the_transaction_has_ended(tmp_path: Path, monkeypatch:
 )
 def test_senseless_parameters_are_refused(tmp_path: Path, mode: Any, start: str | None, end: str | None) -> None:
     with pytest.raises(ConfigurationError, match="allowed: "):
-        numbers.asked(Run(numbered(), "r", Storage(tmp_path)), mode, start, end, Memory())
+        numbers.asked(Run(numbered(), "r", Storage(tmp_path)), mode, Parameters(start=start, end=end), Memory())
 
 
 def test_checkpoint_is_a_number_where_the_cursor_is(tmp_path: Path) -> None:
@@ -119,13 +120,13 @@ def test_checkpoint_beyond_every_number_is_refused(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(numbers, "observe", lambda _: found["end"])
     checkpoint.put(numbered(), 11, "r", memory, run.storage)
     with pytest.raises(CheckpointError, match="bound 11 lies after 10"):
-        numbers.decide(run, mode, None, None, memory, lambda: Writers(NOW))
+        numbers.decide(run, mode, Parameters(), memory, lambda: Writers(NOW))
     found["end"] = 11
-    _, bound, _ = numbers.decide(run, mode, None, None, memory, lambda: Writers(NOW))
+    _, bound, _ = numbers.decide(run, mode, Parameters(), memory, lambda: Writers(NOW))
     numbers.remember(run.storage, run.source, bound)
     for end in (9, None, 9):
         found["end"] = end
-        _, bound, _ = numbers.decide(run, mode, None, None, memory, lambda: Writers(NOW))
+        _, bound, _ = numbers.decide(run, mode, Parameters(), memory, lambda: Writers(NOW))
         numbers.remember(run.storage, run.source, bound)
 
 

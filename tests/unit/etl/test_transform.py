@@ -67,14 +67,16 @@ def day(number: int) -> datetime:
     return datetime(2024, 1, number)
 
 
-def test_latest_version_stays_across_parts(tmp_path: Path) -> None:
-    table = transformed(tmp_path, [rows_of((1, day(3), "new"), (2, day(1), "only")), rows_of((1, day(2), "old"))])
-    assert table.select(["id", "note"]).to_pylist() == [{"id": 1, "note": "new"}, {"id": 2, "note": "only"}]
+@pytest.mark.parametrize(("load", "notes"), [("merge", ["new", "only"]), ("append", ["old", "new", "only"])])
+def test_versions_of_a_key_across_parts(tmp_path: Path, load: str, notes: list[str]) -> None:
+    tables = [rows_of((1, day(3), "new"), (2, day(1), "only")), rows_of((1, day(2), "old"))]
+    assert transformed(tmp_path, tables, load=load).column("note").to_pylist() == notes
 
 
-def test_key_whose_cursors_are_all_null_stays(tmp_path: Path) -> None:
-    table = transformed(tmp_path, [rows_of((1, None, "a"), (2, None, "c"), (2, day(1), "d"))])
-    assert table.column("note").to_pylist() == ["a", "d"]
+@pytest.mark.parametrize(("load", "notes"), [("merge", ["a", "d"]), ("append", ["a", "d", "c"])])
+def test_a_row_without_cursor_value_is_a_version(tmp_path: Path, load: str, notes: list[str]) -> None:
+    table = transformed(tmp_path, [rows_of((1, None, "a"), (2, None, "c"), (2, day(1), "d"))], load=load)
+    assert table.column("note").to_pylist() == notes
 
 
 @pytest.fixture(params=[3, 5_000_000], ids=["many passes", "one pass"])
@@ -90,16 +92,18 @@ def _at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         unique_by=lambda row: row[:2] if row[0] is not None else object(),
     )
 )
-def test_exactly_one_version_of_every_key(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[Any, Any, Any]]
+@pytest.mark.parametrize("load", ["merge", "append"])
+def test_each_key_or_version_comes_once(
+    tmp_path_factory: pytest.TempPathFactory, load: str, rows: list[tuple[Any, Any, Any]]
 ) -> None:
-    table = transformed(tmp_path_factory.mktemp("data"), [rows_of(*rows[::2]), rows_of(*rows[1::2])])
-    keyed = [row for row in table.to_pylist() if row["id"] is not None]
-    assert sorted(row["id"] for row in keyed) == sorted({row[0] for row in rows if row[0] is not None})
-    for row in keyed:
-        versions = [at for key, at, _ in rows if key == row["id"]]
-        assert row["at"] == max((at for at in versions if at), default=None)
-    assert table.num_rows - len(keyed) == sum(row[0] is None for row in rows)
+    table = transformed(tmp_path_factory.mktemp("data"), [rows_of(*rows[::2]), rows_of(*rows[1::2])], load=load)
+    published = [(row["id"], row["at"]) for row in table.to_pylist()]
+    keyed = {(key, at) for key, at, _ in rows if key is not None}
+    if load == "merge":
+        newest = {key: max((at for one, at in keyed if one == key and at), default=None) for key, _ in keyed}
+        keyed = set(newest.items())
+    assert len(published) == len(keyed) + sum(row[0] is None for row in rows)
+    assert {one for one in published if one[0] is not None} == keyed
 
 
 def test_a_value_that_does_not_convert_is_not_shown_where_ranges_are_sorted(

@@ -74,6 +74,11 @@ def test_the_table_fits_a_small_terminal(tmp_path: Path) -> None:
         assert line in lines
 
 
+def test_a_run_that_found_nothing_to_read_has_not_failed() -> None:
+    assert headline(Outcome("visits", 1)) == "nothing to read yet"
+    assert headline(Outcome("visits", 1, problems=["plan: gone"])) == "failed"
+
+
 def test_progress_without_a_terminal_is_a_line_for_each_change(tmp_path: Path) -> None:
     with (tmp_path / "out").open("w") as file, Screen(Console(file=file, width=80)) as screen:
         plan = {"task_id": "plan", "state": "running"}
