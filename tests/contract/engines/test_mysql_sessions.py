@@ -45,19 +45,27 @@ class Ward:
         return [tuple(row.values()) for row in self.lab.read(sql).to_pylist()]
 
 
-@pytest.fixture(params=SERVERS)
-def ward(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ward]:
+@pytest.fixture(scope="module", params=SERVERS)
+def accounts(request: pytest.FixtureRequest) -> Iterator[tuple[DatabaseServer, DatabaseServer]]:
+    """A server, and the same as the plain account logs in to it; another one may look at the text of views."""
     server: DatabaseServer = request.getfixturevalue(request.param)
-    for sql in ("drop database if exists ward", "create database ward", "drop user if exists plain"):
-        server.execute(sql)
-    server.execute("create user plain identified by 'plain-s3cret'")
-    server.execute("grant select on ward.* to plain")
-    server.execute("grant process on *.* to plain")
-    reader = replace(server, user="plain", password="plain-s3cret", database="ward")
+    for name in ("plain", "viewer"):
+        server.execute(f"drop user if exists {name}")
+        server.execute(f"create user {name} identified by 'plain-s3cret'")
+        server.execute(f"grant select on ward.* to {name}")
+        server.execute(f"grant process on *.* to {name}")
+    server.execute("grant show view on ward.* to viewer")
+    yield server, replace(server, user="plain", password="plain-s3cret", database="ward")
+    server.execute("drop user plain, viewer")
+
+
+@pytest.fixture
+def ward(accounts: tuple[DatabaseServer, DatabaseServer], monkeypatch: pytest.MonkeyPatch) -> Iterator[Ward]:
+    server, reader = accounts
+    server.execute("create database ward")
     monkeypatch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", reader.airflow_connection)
     yield Ward(replace(server, database="ward"), reader, Lab("mysql", server.execute, reader))
     server.execute("drop database ward")
-    server.execute("drop user plain")
 
 
 @contextlib.contextmanager
@@ -280,8 +288,8 @@ IN_PATIENTS = "select * from visits where patient in (select patient from patien
 def test_where_rows_come_from(
     ward: Ward, sql: str, relations: list[str], elsewhere: list[str], caveats: list[str]
 ) -> None:
-    ward.run(*RELATIONS, "grant show view on ward.* to plain")
-    found = origins(ward, sql)
+    ward.run(*RELATIONS)
+    found = origins(ward, sql, "viewer")
     assert list(found.relations) == [f"ward.{name}" for name in relations]
     assert [part in found.elsewhere for part in elsewhere] == [True] * bool(found.elsewhere)
     assert [part in found.unchecked[0] for part in elsewhere] == [True] * len(found.unchecked)
@@ -290,7 +298,7 @@ def test_where_rows_come_from(
 
 def test_a_view_whose_text_is_hidden_is_said_to_be(ward: Ward) -> None:
     ward.run(*RELATIONS)
-    found = origins(ward, "select * from joined")
+    found = origins(ward, "select * from joined", "plain")
     assert (list(found.relations), found.elsewhere) == (["ward.joined"], "")
     assert found.caveats == ["what view ward.joined reads is not shown to this account; grant it SHOW VIEW"]
 
@@ -305,10 +313,13 @@ def test_rows_of_another_server_are_written_elsewhere(ward: Ward) -> None:
     place = ward.reader
     where = f"connection = 'mysql://{place.user}:{place.password}@{place.host}:{place.port}/ward/visits'"
     ward.run(f"create table away (id int, patient int) engine = federated {where}")
-    ward.run("create view of_away as select id from away", "grant show view on ward.* to plain")
-    assert "ward.away is a table of engine FEDERATED" in origins(ward, "select * from of_away").elsewhere
+    ward.run("create view of_away as select id from away")
+    assert "ward.away is a table of engine FEDERATED" in origins(ward, "select * from of_away", "viewer").elsewhere
 
 
-def origins(ward: Ward, sql: str) -> Origins:
-    with ward.lab.engine().session() as session:
-        return session.origins(Query(sql))
+def origins(ward: Ward, sql: str, account: str) -> Origins:
+    with pytest.MonkeyPatch.context() as patched:
+        reader = replace(ward.reader, user=account)
+        patched.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", reader.airflow_connection)
+        with ward.lab.engine().session() as session:
+            return session.origins(Query(sql))
