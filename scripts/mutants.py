@@ -36,7 +36,11 @@ JUDGES: Mapping[str, list[str]] = {
     "records/checkpoint": ["tests/unit/records", f"{INTEGRATION}/test_checkpoints.py"],
     "completeness/checksums": ["tests/unit/completeness", f"{INTEGRATION}/test_completeness.py"],
     "completeness/extraction": ["tests/unit/completeness", f"{INTEGRATION}/test_completeness.py"],
-    "completeness/publication": ["tests/unit/completeness", f"{INTEGRATION}/test_completeness.py"],
+    "completeness/publication": [
+        "tests/unit/completeness",
+        "tests/unit/publication",
+        f"{INTEGRATION}/test_completeness.py",
+    ],
     "completeness/replaced": [f"{INTEGRATION}/test_completeness.py", *PUBLICATION],
     "completeness/totals": ["tests/unit/completeness", f"{INTEGRATION}/test_completeness.py"],
     "completeness/transformation": ["tests/unit/completeness", f"{INTEGRATION}/test_completeness.py"],

@@ -97,9 +97,10 @@ def judged(
     rows: int,
     window: dict[str, Any] | None = None,
     status: str = "published",
+    late: timedelta = timedelta(0),
     **of: Any,
 ) -> Finding | None:
-    """What is told of a run whose window ends then, and that began to read a minute after that."""
+    """What is told of a run whose window ends then, and that began so late after that."""
     storage, asked = Storage(tmp_path), source(**of)
 
     def read(*given: Any) -> list[dict[str, Any]]:
@@ -108,7 +109,7 @@ def judged(
 
     monkeypatch.setattr(deviations.history, "read", read)
     default = {"mode": "incremental", "start": (end - DAY).isoformat(), "end": end.isoformat()}
-    begun = [(end + timedelta(minutes=number)).isoformat() for number in range(2)]
+    begun = [(end + late + timedelta(minutes=number)).isoformat() for number in range(2)]
     plan = {"phase": "plan", "rows": 0, "window": default | (window or {}), "started_at": begun[0]}
     phases = [plan, {"phase": "extract", "rows": rows, "started_at": begun[1]}]
     summary = {"dag_id": "visits", "run_id": "now", "status": status, "phases": phases}
@@ -200,6 +201,13 @@ def test_so_much_more_or_less_is_usual(
         assert found.to_do.startswith("Find out whether there was a holiday")
 
 
+def test_a_run_that_comes_days_later_is_of_the_day_where_its_window_ends(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert judged(monkeypatch, tmp_path, weeks([100] * 4), MONDAY, 7, late=2 * DAY) is not None
+    assert judged(monkeypatch, tmp_path, weeks([100] * 4), MONDAY - DAY, 7, late=DAY) is None
+
+
 def test_what_is_not_compared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A range, a run that has published nothing, one without window; and of the past, what came to no end."""
     past = weeks([100] * 4)
@@ -212,7 +220,7 @@ def test_what_is_not_compared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert judged(monkeypatch, tmp_path, without_load, MONDAY, 7) is None
     without_plan = [line | {"run_id": "no plan"} for line in past if line["phase"] == "load"]
     assert unusual(monkeypatch, tmp_path, without_plan + past, MONDAY, 7) == [100] * 4
-    same_moment = [line for number in range(4) for line in lines(f"twin {number}", MONDAY, [100])]
+    same_moment = weeks([100] * 3) + lines("twin", MONDAY, [100])
     assert judged(monkeypatch, tmp_path, same_moment, MONDAY, 7) is None
 
 

@@ -107,6 +107,34 @@ def test_a_window_needs_a_cursor_and_is_on_it_by_default(template: Any) -> None:
         template("SELECT 1 WHERE {{ window() }}", FULL, cursor=None, schedule={"full": "@daily"})
 
 
+@pytest.mark.parametrize(("nulls", "taken"), [("every_run", True), ("refuse", True), ("first_run", False)])
+def test_a_template_keeps_to_the_policy_for_rows_without_cursor(template: Any, nulls: str, taken: bool) -> None:
+    built = template("SELECT 1 WHERE {{ window('v.at') }}", cursor={"column": "at", "nulls": nulls})
+    assert ("OR v.at IS NULL" in built.sql) is taken
+
+
+@pytest.mark.parametrize("text", ["SELECT 1 AS a WHERE {{ window() }};", "SELECT 1 AS a WHERE {{ window() }} ;;\n\n"])
+def test_a_template_is_one_statement_without_its_end(template: Any, text: str) -> None:
+    """It is put into parentheses where it is counted or cut."""
+    assert template(text).sql.rstrip().endswith(":window_end) OR updated_at IS NULL)")
+
+
+def test_a_name_that_is_not_known_is_refused(template: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"visits.sql: 'kind' is undefined"):
+        template("SELECT 1 AS a {{ kind }} WHERE {{ window() }}")
+
+
+@pytest.mark.parametrize(
+    ("dialect", "table", "column"),
+    [("mysql", "`a`.`b c`", "`x`"), ("tsql", "[a].[b c]", "[x]"), ("oracle", '"a"."b c"', '"x"')],
+)
+def test_names_are_quoted_as_the_database_does(dialect: str, table: str, column: str) -> None:
+    built = query.build(source(table="a.b c", columns=["x"]), dialect, FULL)
+    assert built.sql == f"SELECT {column} FROM {table}"
+    assert query.keys_query("a.b c", ["x"], dialect).sql == f"SELECT DISTINCT {column} FROM {table}"
+    assert query.tables(built, dialect) == [["a", "b c"]]
+
+
 def test_a_full_run_may_read_without_window(template: Any) -> None:
     assert template("SELECT 1 AS a", FULL).params == {}
     with pytest.raises(ConfigurationError, match=r"put \{\{ window\('updated_at'\) \}\} in its WHERE clause"):
