@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from include.etl.config_sections import Cursor
 from include.etl.engines.base import Origins, Writer, Writers
 from include.etl.handover import Bound
-from include.etl.horizon import DEGRADED, MARGIN, conditions, horizon, lag
+from include.etl.horizon import DEGRADED, MARGIN, conditions, horizon, lag, with_cures
 from tests.unit.etl.test_plan import NOW, source
 
 HOUR, INSTANT = timedelta(hours=1), timedelta(microseconds=1)
@@ -64,3 +65,24 @@ def test_one_that_is_too_old_is_named_though_a_lag_reaches_further_back() -> Non
 @pytest.mark.parametrize(("unseen", "expected"), [("", timedelta(minutes=5)), ("no grant", timedelta(minutes=10))])
 def test_what_is_usual_counts_where_writers_are_not_seen(unseen: str, expected: timedelta) -> None:
     assert lag(Cursor(column="at", lag=timedelta(minutes=5)), Writers(NOW, unseen=unseen)) == expected
+
+
+@pytest.mark.parametrize(
+    ("of", "cured"),
+    [
+        ({"cursor": {"column": "at"}}, False),
+        ({"cursor": {"column": "at", "lookback": "1h"}}, True),
+        ({"cursor": {"column": "at"}, "schedule": {"incremental": "@daily", "full": "@weekly"}}, True),
+        ({"cursor": None, "schedule": {"full": "@weekly"}}, True),
+    ],
+)
+def test_rows_that_come_late_are_read_by_who_looks_back_or_reads_everything(of: dict[str, Any], cured: bool) -> None:
+    """It is not told then, and still no proof."""
+    origins = with_cures(source(**of), ELSEWHERE._replace(cured=("a snapshot",)))
+    found = bound(Writers(NOW, origins=origins))
+    told = list(ELSEWHERE.caveats)
+    assert (list(origins.caveats), list(origins.cured)) == (
+        ([], [*told, "a snapshot"]) if cured else (told, ["a snapshot"])
+    )
+    assert (found.grade, found.caveats) == ("not proven", [*told, "a snapshot"])
+    assert conditions(source(), found) == ({} if cured else {DEGRADED: "; ".join(told)})
