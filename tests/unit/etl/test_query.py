@@ -14,7 +14,7 @@ import sqlglot
 from include.etl import query
 from include.etl.config import Source
 from include.etl.errors import ConfigurationError
-from include.etl.handover import Window
+from include.etl.handover import Bounds, Window
 
 START, END = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC)
 LATER = Window(mode="incremental", start=START, end=END, read_from=START)
@@ -133,6 +133,22 @@ def test_names_are_quoted_as_the_database_does(dialect: str, table: str, column:
     assert built.sql == f"SELECT {column} FROM {table}"
     assert query.keys_query("a.b c", ["x"], dialect).sql == f"SELECT DISTINCT {column} FROM {table}"
     assert query.tables(built, dialect) == [["a", "b c"]]
+
+
+@pytest.mark.parametrize(("dialect", "column"), [("postgres", '"id"'), ("mysql", "`id`"), ("tsql", "[id]")])
+def test_a_slice_is_of_the_windows_rows(dialect: str, column: str) -> None:
+    part = Bounds(column="id", start="5", end="9")
+    built = query.build(source(table="visits"), dialect, LATER, START, END, part)
+    whole = query.build(source(table="visits"), dialect, LATER, START, END)
+    assert whole.sql in built.sql
+    assert f"sliced.{column} >= :slice_start AND (sliced.{column} < :slice_end)" in built.sql
+    assert built.params == {**whole.params, "slice_start": 5, "slice_end": 9}
+    assert query.build(source(table="visits"), dialect, LATER, START, END, Bounds()) == whole
+
+
+def test_a_refusal_names_source_and_query(template: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^source 'visits', visits.sql: "):
+        template("DELETE FROM visits WHERE {{ window() }}")
 
 
 def test_a_full_run_may_read_without_window(template: Any) -> None:
