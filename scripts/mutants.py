@@ -66,7 +66,11 @@ JUDGES: Mapping[str, list[str]] = {
     ],
     "alerts/deviation": [f"{ETL}/test_alert_conditions.py", f"{INTEGRATION}/test_alerts.py"],
     "alerts/freshness": [f"{INTEGRATION}/test_freshness.py"],
-    "alerts/memory": [f"{ETL}/test_alert_conditions.py", f"{INTEGRATION}/test_alerts.py"],
+    "alerts/memory": [
+        f"{ETL}/test_findings_of_a_run.py",
+        f"{ETL}/test_alert_conditions.py",
+        f"{INTEGRATION}/test_alerts.py",
+    ],
     "maintenance/due": [f"{INTEGRATION}/test_maintenance.py"],
     "maintenance/policy": [f"{INTEGRATION}/test_maintenance.py"],
     "maintenance/removal": [f"{INTEGRATION}/test_maintenance.py"],

@@ -161,3 +161,17 @@ def test_data_are_late_until_something_is_published() -> None:
     assert after(phase("plan", window={"mode": "incremental"}, slices=0), memory=memory) == []
     assert after(phase("load"), memory=memory) == [], "a record without a window tells nothing of it"
     assert memory.since("late_data", "visits")
+
+
+def test_what_reached_nobody_counts_as_told_for_the_first_time_again() -> None:
+    """Since when it lasts stays; what has ended meanwhile stays ended."""
+    memory = Memory()
+    for times in (1, 2):
+        assert [memory.note("late_data", NIGHT + times * DAY, dag) for dag in ("", "visits")] == [times, times]
+    memory.tell_again("late_data", "visits")
+    assert [memory.note("late_data", NIGHT + 9 * DAY, dag) for dag in ("", "visits")] == [3, 1]
+    memory.tell_again("late_data")
+    assert memory.note("late_data", NIGHT) == 1
+    assert memory.since("late_data", "visits") == NIGHT + DAY
+    memory.tell_again("failure")
+    assert memory.since("failure") is None

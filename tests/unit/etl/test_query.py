@@ -131,6 +131,8 @@ def test_a_name_that_is_not_known_is_refused(template: Any) -> None:
 def test_names_are_quoted_as_the_database_does(dialect: str, table: str, column: str) -> None:
     built = query.build(source(table="a.b c", columns=["x"]), dialect, FULL)
     assert built.sql == f"SELECT {column} FROM {table}"
+    windowed = query.build(source(table="a.b c", cursor={"column": "x"}), dialect, LATER, START, END)
+    assert f"{column} >= :window_start AND {column} < :window_end" in windowed.sql
     assert query.keys_query("a.b c", ["x"], dialect).sql == f"SELECT DISTINCT {column} FROM {table}"
     assert query.tables(built, dialect) == [["a", "b c"]]
 

@@ -136,3 +136,26 @@ def test_observations_are_of_this_source(tmp_path: Path, changes: dict[str, str]
     asked = source(cursor={"column": "updated_at", "type": "number"}, **changes)
     assert numbers.kept(storage, asked) == []
     assert [one.end for one in numbers.kept(storage, numbered(lag="1m"))] == [10]
+
+
+@pytest.mark.parametrize(
+    ("reached", "told"),
+    [
+        (12, None),
+        (11, None),
+        (10, "the largest number is 9, and everything below 11 counts as read"),
+        (None, "there is no row any more, and everything below 11 counts as read"),
+    ],
+)
+def test_numbers_below_the_checkpoint_are_told_with_both(tmp_path: Path, reached: int | None, told: str | None) -> None:
+    run, variables = Run(numbered(), "run", Storage(tmp_path)), Memory()
+    bound = Bound(grade="writers seen", asked=reached, safe=reached, caveats=["a sequence cycles"])
+    assert numbers._told_below(run, bound, variables) == bound, "nothing counts as read yet"
+    checkpoint.put(numbered(), 11, "run", variables, run.storage)
+    found = numbers._told_below(run, bound, variables)
+    if told is None:
+        assert found == bound
+        return
+    first, second = found.caveats
+    assert (first, found.grade, found.degraded, found.asked) == ("a sequence cycles", "not proven", True, reached)
+    assert second.startswith(told)

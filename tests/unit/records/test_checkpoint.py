@@ -234,3 +234,28 @@ def test_what_is_replaced_is_kept_word_by_word(tmp_path: Path) -> None:
     assert (path.suffix, path.read_text(encoding="utf-8")) == (".replaced", "{ damaged \u00e9")
     assert path.stat().st_mode & 0o777 == checkpoint.FILE_MODE
     assert checkpoint.history(storage, "visits") == []
+
+
+def test_a_task_reads_and_writes_airflows_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: dict[str, tuple[str, str]] = {}
+
+    class Variable:
+        @staticmethod
+        def get(key: str, default: str | None) -> str | None:
+            return kept[key][0] if key in kept else default
+
+        @staticmethod
+        def set(key: str, value: str, description: str) -> None:
+            kept[key] = (value, description)
+
+        @staticmethod
+        def delete(key: str) -> None:
+            del kept[key]
+
+    monkeypatch.setattr("airflow.sdk.Variable", Variable)
+    variables = checkpoint.AirflowVariables()
+    assert variables.get("a") is None
+    variables.set("a", "1", "what it is")
+    assert (variables.get("a"), kept) == ("1", {"a": ("1", "what it is")})
+    variables.delete("a")
+    assert kept == {}
