@@ -95,3 +95,31 @@ def test_differences_are_told_by_name_and_a_new_name_is_guessed() -> None:
         "column 'extra' is new (date32[day])",
     ]
     assert differences(old, pa.schema(reversed(list(old)))) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "allowed"),
+    [
+        (pa.time32("s"), pa.time64("us"), True),
+        (pa.time64("us"), pa.time32("ms"), False),
+        (pa.timestamp("ms"), pa.timestamp("us"), True),
+        (pa.timestamp("ns"), pa.timestamp("us"), False),
+        (pa.timestamp("us"), pa.timestamp("us", "UTC"), False),
+    ],
+)
+def test_times_may_become_finer_and_never_coarser(old: pa.DataType, new: pa.DataType, allowed: bool) -> None:
+    assert widens(old, new) is allowed
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_a_column_that_is_missing_in_any_place(place: int) -> None:
+    """The one of the same type that is new in its place is perhaps the same; else nothing is guessed."""
+    old = pa.schema([(name, pa.string()) for name in "abc"])
+    gone, renamed = old.remove(place), old.set(place, pa.field("new", pa.string()))
+    (missing,) = differences(old, gone)
+    assert (missing.kind, missing.column, missing.hint) == ("missing", "abc"[place], "")
+    found = {change.kind: change for change in differences(old, renamed)}
+    assert found.keys() == {"missing", "new"}
+    assert found["missing"].hint == "perhaps it is called 'new' now: same place, same type"
+    other = old.set(place, pa.field("new", pa.int64()))
+    assert {change.hint for change in differences(old, other)} == {""}
