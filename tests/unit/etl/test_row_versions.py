@@ -44,7 +44,12 @@ class Server:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     found = Server()
-    monkeypatch.setattr(row_versions, "open_source", lambda source, label: found)
+
+    def opened(asked: Any, label: str) -> Server:
+        assert (asked.source, label) == ("visits", "moh-etl visits plan")  # what administrators see of the session
+        return found
+
+    monkeypatch.setattr(row_versions, "open_source", opened)
     return found
 
 
@@ -102,3 +107,23 @@ def test_version_is_compared_as_its_eight_bytes() -> None:
 def test_other_databases_have_none() -> None:
     with pytest.raises(ConfigurationError, match="only SQL Server has such columns"):
         SqliteSession.row_versions(None, None, "v")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("ages", "named", "too_old"),
+    [
+        ((0, 60, 30), 1, False),
+        ((61, 60, 30), 0, True),  # minutes; longest_writer is an hour
+        ((5, -30, 20), 1, False),  # begun earlier than anyone knows: as old as the limit, and this one more
+    ],
+)
+def test_the_oldest_of_several_writers_is_named(
+    server: Server, tmp_path: Path, ages: tuple[int, ...], named: int, too_old: bool
+) -> None:
+    writers = [
+        Writer(NOW - timedelta(minutes=abs(age)), f"session_id={number}", begun_earlier=age < 0)
+        for number, age in enumerate(ages)
+    ]
+    found = planned(tmp_path, Writers(NOW, writers), 1500).bound
+    assert (found.writer, found.writer_since) == (f"session_id={named}", writers[named].since)
+    assert found.writer_too_old is too_old
