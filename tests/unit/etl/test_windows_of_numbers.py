@@ -12,6 +12,7 @@ from include.etl import numbers
 from include.etl.errors import CheckpointError, ConfigurationError
 from include.etl.handover import Bound, Mode
 from include.etl.numbers import Observation
+from include.etl.phases.request import Parameters
 from include.etl.records import checkpoint
 from include.etl.records.run import Run
 from include.etl.storage import Storage
@@ -72,33 +73,34 @@ def test_ends_of_a_range(tmp_path: Path, kind: str, text: str, expected: int | N
         with pytest.raises(
             ConfigurationError, match=f"'visits': parameter {name}: .*; allowed: a (whole number|row ver)"
         ):
-            numbers.asked(run, "range", variables=Memory(), **given)
+            numbers.asked(run, "range", Parameters(**given), Memory())
         return
-    assert numbers.asked(run, "range", variables=Memory(), **given) == (
+    assert numbers.asked(run, "range", Parameters(**given), Memory()) == (
         (expected, None) if name == "start" else (None, expected)
     )
 
 
 def test_a_range_has_numbers_in_it(tmp_path: Path) -> None:
     run = Run(numbered(), "run", Storage(tmp_path))
-    assert numbers.asked(run, "range", "4", "5", Memory()) == (4, 5)
+    assert numbers.asked(run, "range", Parameters(start="4", end="5"), Memory()) == (4, 5)
     for end in ("4", "3"):
         with pytest.raises(ConfigurationError, match=f"start: '4'; allowed: a number below the end, {end}"):
-            numbers.asked(run, "range", "4", end, Memory())
+            numbers.asked(run, "range", Parameters(start="4", end=end), Memory())
 
 
 def test_what_begins_where_the_checkpoint_is(tmp_path: Path) -> None:
     run, variables = Run(numbered(), "run", Storage(tmp_path)), Memory()
-    assert numbers.asked(run, "incremental", None, None, variables) == (None, None)
+    assert numbers.asked(run, "incremental", Parameters(), variables) == (None, None)
     checkpoint.put(numbered(), 4711, "earlier", variables, run.storage)
-    assert numbers.asked(run, "incremental", None, None, variables) == (4711, None)
-    assert numbers.asked(run, "full", None, None, variables) == (None, None)
+    assert numbers.asked(run, "incremental", Parameters(), variables) == (4711, None)
+    assert numbers.asked(run, "incremental", Parameters(from_beginning=True), variables) == (None, None)
+    assert numbers.asked(run, "full", Parameters(), variables) == (None, None)
     variables["checkpoint__visits"] = "{"
     for mode in ("incremental", "full"):
         with pytest.raises(CheckpointError, match="cannot be used"):
-            numbers.asked(run, mode, None, None, variables)  # type: ignore[arg-type]
+            numbers.asked(run, mode, Parameters(), variables)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="mode: 'backfill'; allowed: full, range or incremental"):
-        numbers.asked(run, "backfill", None, None, Memory())
+        numbers.asked(run, "backfill", Parameters(), Memory())
 
 
 def seen(end: int, seconds: int = 0, safe: int | None = None) -> Bound:
