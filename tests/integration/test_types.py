@@ -76,9 +76,11 @@ SUITE = [
 ]
 
 
-def through_all_phases(project: Project, parts: list[pa.Table], key: str = "id", cursor: str = "ts_us") -> Run:
+def through_all_phases(
+    project: Project, parts: list[pa.Table], key: str = "id", cursor: str = "ts_us", load_as: str = "append"
+) -> Run:
     """Validate, transform and load what an extraction has left."""
-    project.configure(SOURCE.format(key=key, cursor=cursor))
+    project.configure(SOURCE.format(key=key, cursor=cursor) + f"load: {load_as}\n")
     run = Run(load_source("visits"), "run", Storage(project.folder / "data"))
     folder = run.storage.folder("raw", "visits", "run")
     for number, table in enumerate(parts):
@@ -135,7 +137,7 @@ def test_the_latest_version_stays_whatever_unit_the_cursor_counts_in(project: Pr
     numbers = [5, 5 + step, None, 5] if step == 1 else [0, step, None, 0]
     column: list[Any] = pa.array(numbers, pa.int32() if kind == pa.date32() else pa.int64()).cast(kind)
     table = pa.table({"id": [1, 1, 1, 2], cursor: column, "version": ["old", "latest", "none", "only"]})
-    for rows in published(through_all_phases(project, [table], cursor=cursor)).values():
+    for rows in published(through_all_phases(project, [table], cursor=cursor, load_as="merge")).values():
         assert sorted(rows["version"].to_pylist()) == ["latest", "only"]
 
 
@@ -143,5 +145,5 @@ def test_the_latest_version_stays_whatever_unit_the_cursor_counts_in(project: Pr
 def test_a_key_of_any_type_tells_rows_apart(project: Project, key: str) -> None:
     twice = COLUMNS[key].take(pa.array([0, 0, 1]))
     table = pa.table({"id": [1, 2, 3], key: twice, "at": pa.array([1, 2, 3], pa.timestamp("us"))})
-    for rows in published(through_all_phases(project, [table], key=key, cursor="at")).values():
+    for rows in published(through_all_phases(project, [table], key=key, cursor="at", load_as="merge")).values():
         assert sorted(rows["id"].to_pylist()) == [2, 3]
