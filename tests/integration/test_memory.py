@@ -34,7 +34,8 @@ from include.etl.sources import load_source
 from include.etl.storage import Storage
 
 run = Run(load_source("letters"), "run", Storage.from_environment())
-decided = plan(run, Parameters("full"), Trigger(datetime.now(UTC)), type("Variables", (), {"get": lambda *_: None})())
+nothing = type("Variables", (), {"get": lambda *_: None, "overridden_by": lambda *_: ""})
+decided = plan(run, Parameters("full"), Trigger(datetime.now(UTC)), nothing())
 (extracted,) = [extract(run, decided, part) for part in decided.slices]
 peak = next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
 print(extracted.rows, peak)
@@ -46,7 +47,7 @@ from include.etl.handover import Validated
 from include.etl.phases.load import load
 from include.etl.phases.transform import transform
 
-variables = type("Variables", (), {"get": lambda *_: None, "set": lambda *_: None, "delete": lambda *_: None})()
+variables = type("Variables", (nothing,), {"set": lambda *_: None, "delete": lambda *_: None})()
 interim = transform(run, decided, extracted)
 load(run, decided, extracted, Validated(verdict="no suite"), interim, variables)
 peak = next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
