@@ -204,6 +204,8 @@ class Extracted(Handover):
     """The plan that it was read by."""
     consistency: Literal["snapshot", "none"] = "none"
     """Whether all rows of the slice are of one moment."""
+    relations: list[str] = Field(default_factory=list)
+    """What the source's names stood for in the session that read it, by the catalogue: `schema.name`."""
     caveats: list[str] = Field(default_factory=list)
     """What the session could not make sure of, so that the slice is not verified."""
     keys: dict[str, KeyEquality] = Field(default_factory=dict)

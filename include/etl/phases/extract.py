@@ -72,6 +72,7 @@ def extract(run: Run, plan: Plan, part: Slice, progress: Callable[[int], None] |
             query_hash=hashlib.sha256(query.sql.encode()).hexdigest(),
             # All rows come by one query, so it need not be the session that sees one state.
             consistency="none" if session.consistency == "none" else "snapshot",
+            relations=list(origins.relations),
             caveats=[*told, *origins.hidden],
             keys=keys,
         )

@@ -20,7 +20,7 @@ from include.etl.completeness import publication as completeness
 from include.etl.completeness.replaced import published_before
 from include.etl.config import Source
 from include.etl.errors import ConfigurationError
-from include.etl.handover import Extracted, Loaded, Plan, Transformed, Validated, Window
+from include.etl.handover import Bound, Extracted, Loaded, Plan, Transformed, Validated, Window
 from include.etl.handover import written as position_text
 from include.etl.key_equality import of_slices
 from include.etl.names import published_name
@@ -186,7 +186,7 @@ def _describe(
     return Manifest(
         source=source.source,
         window=plan.window,
-        bound=plan.bound,
+        bound=_bound(source, plan, extracted),
         consistency=_consistency(extracted),
         dag_id=run.dag_id,
         run_id=run.run_id,
@@ -215,6 +215,22 @@ def _describe(
 def _versions() -> dict[str, str]:
     """What this process works with; looking it up in the file system takes longer than publishing a few rows."""
     return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+
+
+def _bound(source: Source, plan: Plan, extracted: Sequence[Extracted]) -> Bound:
+    """The plan's; with what the names stood for where plan did not ask, as of a source without cursor.
+
+    Raises:
+        ConfigurationError: they did not stand for the same in all slices.
+    """
+    read = {tuple(slice_.relations) for slice_ in extracted}
+    if len(read) > 1:
+        listed = " and ".join(sorted(", ".join(relations) or "nothing" for relations in read))
+        raise ConfigurationError(
+            f"source {source.source!r}: its slices were read from different relations: {listed}; nothing was "
+            "published. Write the schema before the table's name, and clear the run from its plan on"
+        )
+    return plan.bound.model_copy(update={"relations": plan.bound.relations or list(*read)})
 
 
 def _caveats(plan: Plan, extracted: Sequence[Extracted], transformed: Transformed) -> list[str]:
