@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -275,6 +276,17 @@ def leave_out(strategy: type[Any]) -> Fault:
     return lambda monkeypatch: monkeypatch.setattr(strategy, "settle", lossy)
 
 
+def leave_out_the_edge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The row at the very start of the last days is taken for one of the days before, which hold it, too."""
+
+    def lossy(self: Any, result: Path, settle: Any = Overlap.settle) -> Path:
+        rows = pq.read_table(settle(self, result))
+        pq.write_table(rows.filter(pc.field("visit_id") != 16), result)
+        return result
+
+    monkeypatch.setattr(Overlap, "settle", lossy)
+
+
 def take_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row of an older file, which was not read again, is taken for one that was."""
     without = PublishedRows.without
@@ -294,6 +306,7 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     ("load", "fault", "window", "message"),
     [
         ("append", leave_out(Overlap), LAST_DAYS, "1 rows were left out as published before, and are not"),
+        ("append", leave_out_the_edge, LAST_DAYS, "1 rows were left out as published before, and are not"),
         ("merge", leave_out(Merge), LAST_DAYS, "1 rows would vanish from visit_date=2024-01-01"),
         ("append", take_out, LAST_DAYS, "1 rows would vanish from visit_date=2024-01-04"),
         ("merge", take_out, LAST_DAYS, "1 rows would vanish from visit_date=2024-01-04"),
