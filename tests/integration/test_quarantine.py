@@ -414,6 +414,30 @@ def test_rows_without_cursor_are_released_by_reading_everything(clinic: Project)
     assert len(clinic.rows()) == 99
 
 
+@pytest.mark.parametrize("bad", [[3, 99], [99], [40]], ids=["first and last", "the last of all", "one"])
+def test_release_by_numbers_reads_the_last_row_too(clinic: Project, bad: list[int]) -> None:
+    clinic.configure(SOURCE.replace("{column: updated_at, lookback: 1h}", "{column: visit_id, type: number}"))
+    listed = ", ".join(map(str, bad))
+    clinic.execute("UPDATE visits SET note = 'fine', fee = 1")
+    clinic.execute(f"UPDATE visits SET note = 'bad' WHERE visit_id IN ({listed})")
+    clinic.run()
+    assert [row[0] for row in clinic.rows()] == [number for number in range(100) if number not in bad]
+    suite(clinic, POSITIVE)
+    found = clinic.run(release=aside(clinic)[0].run_key).publication
+    assert (found.window.start, found.window.end) == (bad[0], bad[-1] + 1)
+    assert [row[0] for row in clinic.rows()] == list(range(100))
+
+
+def test_release_of_everything_lets_go_of_no_row_that_left_the_source(clinic: Project) -> None:
+    clinic.execute("UPDATE visits SET updated_at = NULL WHERE visit_id = 3")
+    clinic.run()
+    suite(clinic, POSITIVE)
+    clinic.execute("DELETE FROM visits WHERE visit_id = 50")
+    found = clinic.run(release=aside(clinic)[0].run_key).publication
+    assert (found.window.mode, found.kept) == ("full", 1)
+    assert [row[0] for row in clinic.rows()] == [number for number in range(100) if number != 4]
+
+
 def test_drop_asks_and_leaves_a_line(
     clinic: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
