@@ -95,17 +95,49 @@ def judge(
         return Judged()
     numbers = ", ".join(str(number) for number, slice_ in enumerate(slices) for _ in slice_)
     columns = ", ".join(quote(name) for name in pq.read_schema(parts[0]).names)
-    at = quote(source.cursor.column) if source.cursor else "NULL"
-    rows = (
-        f"(SELECT {named(keys)}, {at} AS _at, ([{numbers}])[file_index::BIGINT + 1] AS _slice, "
-        f"hash({columns}) AS _hash FROM {parquet(parts)} AS rows {repeated_only(keys)})"
+    at = f"rows.{quote(source.cursor.column)}" if source.cursor else "NULL"
+    read = f"{named(keys)}, {at} AS _at, ([{numbers}])[file_index::BIGINT + 1] AS _slice"
+    source_rows = f"{parquet(parts, numbered=True)} AS rows"
+    hashed = f"(SELECT {read}, hash({columns}) AS _same FROM {source_rows} {repeated_only(keys)})"
+    alike = " AND ".join(f"{key} = _alike.{name}" for key, name in zip(keys, names(keys), strict=True))
+    compared = (
+        f"(SELECT {read}, min({NUMBER}) OVER (PARTITION BY {columns}) AS _same FROM {source_rows} "
+        f"SEMI JOIN _alike ON {alike} AND {at} IS NOT DISTINCT FROM _alike._at)"
     )
-    found = _Found()
+    found, key = _Found(), ", ".join(names(keys))
     for part in key_passes(names(keys), _rows(connection)):
-        found = found.plus(_of_pass(connection, ", ".join(names(keys)), rows, part))
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE _snapshots AS {_grouped(key, f'{hashed} WHERE {part}')}")
+        _compare_alike(connection, key, compared)
+        found = found.plus(_of_pass(connection, key))
     if found.differing:
         raise _not_unique(source, found, snapshots)
     return _told(source, found)
+
+
+def _grouped(key: str, rows: str) -> str:
+    """The rows of a key at a moment, by snapshot; equal rows have the same number in `_same`."""
+    return (
+        f"SELECT {key}, _at, _slice, count(*) AS _rows, min(_same) AS _low, max(_same) AS _high "
+        f"FROM {rows} GROUP BY {key}, _at, _slice"
+    )
+
+
+def _compare_alike(connection: duckdb.DuckDBPyConnection, key: str, compared: str) -> None:
+    """Where a hash takes rows for equal, compare all their columns instead.
+
+    DuckDB gives 0 and -1 in more than 18 digits, and others of such numbers, the same hash.
+    """
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE _alike AS SELECT {key}, _at FROM _snapshots GROUP BY {key}, _at "
+        "HAVING sum(_rows) > 1 AND bool_and(_low = _high) AND (max(_rows) > 1 OR min(_low) = max(_high))"
+    )
+    if not count(connection, "_alike"):
+        return
+    same = " AND ".join(f"_snapshots.{name} = _alike.{name}" for name in key.split(", "))
+    connection.execute(
+        f"DELETE FROM _snapshots USING _alike WHERE {same} AND _snapshots._at IS NOT DISTINCT FROM _alike._at"
+    )
+    connection.execute(f"INSERT INTO _snapshots {_grouped(key, compared)}")
 
 
 def _rows(connection: duckdb.DuckDBPyConnection) -> int:
@@ -113,12 +145,8 @@ def _rows(connection: duckdb.DuckDBPyConnection) -> int:
     return int(found[0])
 
 
-def _of_pass(connection: duckdb.DuckDBPyConnection, key: str, rows: str, part: str) -> _Found:
-    """What a part of the keys has. Rows are told apart by a hash of 64 bits over all columns."""
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE _snapshots AS SELECT {key}, _at, _slice, count(*) AS _rows, "
-        f"min(_hash) AS _low, max(_hash) AS _high FROM {rows} WHERE {part} GROUP BY {key}, _at, _slice"
-    )
+def _of_pass(connection: duckdb.DuckDBPyConnection, key: str) -> _Found:
+    """What the table `_snapshots` has, which holds a part of the keys."""
     groups = (
         f"(SELECT {key}, sum(_rows) AS _all, count(*) AS _slices, bool_or(_low <> _high) AS _differ, "
         f"min(_low) <> max(_high) AS _moved FROM _snapshots GROUP BY {key}, _at HAVING _all > 1)"

@@ -103,6 +103,8 @@ OTHER = {
     "NULL beside a value": (pa.int32(), None, 0),
     "blanks that trimming removes": (pa.string(), "a", "a "),
     "a capital letter": (pa.string(), "a", "A"),
+    "a wide decimal just below zero": (pa.decimal128(20, 2), Decimal("0.00"), Decimal("-0.01")),
+    "a wide decimal of the same halves": (pa.decimal128(38, 0), Decimal(2**64), Decimal(1)),
     "a decimal's last digit": (pa.decimal128(38, 2), Decimal("1.00"), Decimal("1.01")),
     "NaN beside NULL": (pa.float64(), float("nan"), None),
     "bytes": (pa.binary(), b"\x00", b""),
@@ -115,6 +117,15 @@ def test_rows_that_differ_in_any_column_are_no_copies(tmp_path: Path, kind: pa.D
     table = rows_of((1, day(1), "x", one), (2, day(1), "x", one), (1, day(1), "x", other), schema=schema)
     with pytest.raises(DataError, match="1 keys have 2 rows that differ"):
         transformed(tmp_path, [table])
+
+
+@pytest.mark.parametrize("at", [day(1), None], ids=["equal", "none"])
+def test_rows_that_differ_where_a_hash_does_not_are_no_copies_between_slices(tmp_path: Path, at: Any) -> None:
+    schema = SCHEMA.append(pa.field("fee", pa.decimal128(20, 2)))
+    slices = ([rows_of((1, at, "x", Decimal(fee)), schema=schema)] for fee in ("0.00", "-0.01"))
+    table, result, _ = transformed(tmp_path, *slices)
+    assert table.column("fee").to_pylist() == [Decimal("-0.01")]
+    assert "1 keys were read by several slices, with different columns" in result.unverified[0]
 
 
 @pytest.mark.usefixtures("_at_once")
