@@ -8,6 +8,7 @@ look at them stamps later; one that has committed before it is seen by what read
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -94,17 +95,23 @@ def began(writer: Writer, cursor: Cursor) -> datetime:
 
 def conditions(source: Source, bound: Bound) -> dict[str, str]:
     """What operators are to learn of, though the run goes on."""
-    found = {}
+    found: dict[str, str] = {}
     if bound.degraded:
-        found[DEGRADED] = "; ".join([*_unseen(bound), *(one for one in bound.caveats if one not in bound.cured)])
+        found |= degraded_by([*_unseen(bound), *(one for one in bound.caveats if one not in bound.cured)])
     if bound.writer_too_old and source.cursor:
         found["long-running writer"] = (
             f"{bound.writer} has been in a transaction since {bound.writer_since}, longer than cursor.longest_writer "
             f"= {source.cursor.longest_writer}; what is newer than that is not read before it ends"
         )
-    for condition, detail in found.items():
-        log.warning("%s: %s: %s", source.source, condition, detail)
+    for condition, causes in found.items():
+        for cause in causes.splitlines():
+            log.warning("%s: %s: %s", source.source, condition, cause)
     return found
+
+
+def degraded_by(causes: Sequence[str]) -> dict[str, str]:
+    """What a phase could not make sure of, as its record keeps it: a line for each cause."""
+    return {DEGRADED: "\n".join(causes)} if causes else {}
 
 
 def _unseen(bound: Bound) -> list[str]:

@@ -20,7 +20,8 @@ CONTINUING = {
     "degraded guarantee": "degraded_guarantee",
     "long-running writer": "long_running_writer",
 }
-"""Names that `horizon.conditions` records -> conditions of alerts; told once, until a run is without them."""
+"""Names that `horizon.conditions` records -> conditions of alerts; each of their causes, a line of its own, is
+told once, until a run is without it."""
 LATE_RUN = "late_run"
 """Kept in the memory beside `late_data`, since other things end it: a run was told to be past its deadline."""
 _CAUSES = {
@@ -155,19 +156,20 @@ def _drift(phases: list[dict[str, Any]], failed: bool) -> Iterator[Finding]:
 
 
 def _continuing(ended: Ended, phases: list[dict[str, Any]], memory: Memory) -> Iterator[Finding]:
-    """Conditions that last for many runs are told once, until a run is without them."""
-    if not any("conditions" in phase for phase in phases):  # the run did not come so far as to know
-        return
-    told = [item for phase in phases for item in phase.get("conditions", {}).items()]
-    seen = {name: "; ".join(dict.fromkeys(text for kind, text in told if kind == name)) for name, _ in told}
+    """Each cause of a condition that lasts for many runs is told once, until the phase that found it is without it."""
+    asked = {phase["phase"] for phase in phases} - {phase["phase"] for phase in phases if "conditions" not in phase}
     for name, condition in CONTINUING.items():
-        if name not in seen:
-            memory.close(condition)
-        elif memory.note(condition, ended.at) == 1:
+        seen: dict[str, str] = {}
+        for phase in phases:
+            for cause in phase.get("conditions", {}).get(name, "").splitlines():
+                seen.setdefault(cause, phase["phase"])
+        if not (asked or seen):  # the run did not come so far as to know
+            continue
+        if told := memory.note_causes(condition, ended.at, seen, asked):
             yield Finding(
                 conditions=(condition,),
                 severity="warning",
-                what=seen[name],
-                since=memory.since(condition),
+                what="; ".join(told),
+                since=memory.since_causes(condition, told),
                 to_do="See docs/windows.md, section Late commits. This is told once, until it ends.",
             )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,11 +17,16 @@ from include.etl.storage import Storage, read_json, write_json
 log = logging.getLogger("etl.alerts")
 WAIT_S = 5.0
 """The DAG processor ends a callback that waits for long; what is told of a run is delivered without the lock."""
+NUMBERS = re.compile(r"(?<![A-Za-z_])\d[\dT:.,+-]*Z?")
+"""Counts, moments and numbers of sessions, which differ from night to night; digits of a name are not among them."""
 
 
 @dataclass
 class Memory:
-    """Conditions that are open: a condition and the DAG (or all of the source's) -> since when, how often."""
+    """Conditions that are open: a condition and the DAG (or all of the source's) -> since when, how often.
+
+    One that lasts has its causes beside that: a text without its numbers -> since when, how often, by which phase.
+    """
 
     open: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -34,6 +40,31 @@ class Memory:
         """Nobody has been told: the next time it is noted counts as the first, unless it has ended meanwhile."""
         if entry := self.open.get(_key(condition, dag_id)):
             entry["times"] = 0
+            for cause in entry.get("causes", {}).values():
+                cause["times"] = 0 if cause["times"] == 1 else cause["times"]
+
+    def note_causes(self, condition: str, at: datetime, seen: Mapping[str, str], asked: Collection[str]) -> list[str]:
+        """What the condition rests on from now on; those of its causes that nobody has been told of.
+
+        `seen` are text and phase of what this run has found, `asked` the phases that came so far as to know: a cause
+        that another phase has found lasts until that one does not find it any more.
+        """
+        open_causes = self.open.get(condition, {}).get("causes", {})
+        found = {NUMBERS.sub("#", text): (text, phase) for text, phase in seen.items()}
+        causes = {one: of for one, of in open_causes.items() if one in found or of["phase"] not in asked}
+        for cause, (_, phase) in found.items():
+            causes.setdefault(cause, {"since": at.isoformat(), "times": 0, "phase": phase})["times"] += 1
+        if not causes:
+            self.close(condition)
+            return []
+        self.note(condition, at)
+        self.open[condition]["causes"] = causes
+        return [text for cause, (text, _) in found.items() if causes[cause]["times"] == 1]
+
+    def since_causes(self, condition: str, texts: Collection[str]) -> datetime:
+        """Since when the first of these causes is open."""
+        causes = self.open[condition]["causes"]
+        return min(datetime.fromisoformat(causes[NUMBERS.sub("#", text)]["since"]) for text in texts)
 
     def since(self, condition: str, dag_id: str = "") -> datetime | None:
         """Since when it is open; None if it is not."""

@@ -21,7 +21,7 @@ from include.etl.engines import open_source
 from include.etl.engines.base import Engine, Origins, Query, Session, Stream
 from include.etl.errors import ConfigurationError, DataError, StorageError
 from include.etl.handover import Bounds, Extracted, Plan, Slice, Window
-from include.etl.horizon import DEGRADED
+from include.etl.horizon import degraded_by
 from include.etl.names import published_names
 from include.etl.outputs.parquet import open_writer
 from include.etl.publication import schema, standing
@@ -59,8 +59,8 @@ def extract(run: Run, plan: Plan, part: Slice, progress: Callable[[int], None] |
             _check_changes(run, plan, stream.schema, published, counter)
             paths = [_count(path, counter) for path in _write_parts(folder, stream, progress or _ignore)]
             completeness.prove(run.source, plan.window, engine, session, query, stream.schema, paths)
-        if told := [*session.unpinned, *origins.unchecked, *key_equality.untold(run.source, keys)]:
-            counter.facts["conditions"] = {DEGRADED: "; ".join(told)}
+        told = [*session.unpinned, *origins.unchecked, *key_equality.untold(run.source, keys)]
+        counter.facts["conditions"] = degraded_by(told)
         counter.facts["without_cursor"] = _without_cursor(run.source, plan.window, paths)
         return Extracted(
             slice=part,

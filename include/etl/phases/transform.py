@@ -20,7 +20,7 @@ from include.etl.duck import count, key_passes, parquet, quote, text
 from include.etl.duplicates import NUMBER, REPEATED, Judged
 from include.etl.errors import DataError, SchemaChanged
 from include.etl.handover import DELETED_AT, METADATA, Extracted, KeyEquality, Plan, Position, Transformed, written
-from include.etl.horizon import DEGRADED
+from include.etl.horizon import degraded_by
 from include.etl.key_equality import folded
 from include.etl.names import published_name, published_names
 from include.etl.records.manifest import OWN
@@ -86,8 +86,7 @@ def _as_read(extracted: Sequence[Extracted], parts: Sequence[Path]) -> list[list
 def _tell(source: Source, judged: Judged, counter: Counter) -> None:
     for caveat in judged.caveats:
         log.warning("%s: %s", source.source, caveat)
-    if judged.degraded:
-        counter.facts["conditions"] = {DEGRADED: "; ".join(judged.degraded)}
+    counter.facts["conditions"] = degraded_by(judged.degraded)
 
 
 def _check_types(connection: duckdb.DuckDBPyConnection, source: Source) -> None:

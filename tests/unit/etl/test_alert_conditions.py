@@ -11,6 +11,7 @@ from include.etl.alerts.base import Finding
 from include.etl.alerts.conditions import Ended, after_run
 from include.etl.alerts.deviation import deviation
 from include.etl.alerts.memory import Memory
+from include.etl.horizon import degraded_by
 from include.etl.storage import Storage
 from tests.unit.etl.test_plan import source
 
@@ -32,6 +33,57 @@ def test_a_long_running_writer_is_told_once_until_it_ends() -> None:
     assert told(memory, conditions=seen) == []
     assert told(memory, conditions={}) == []
     assert told(memory, conditions=seen) == [(("long_running_writer",), WRITER)]
+
+
+UNSEEN = "transactions in flight cannot be seen, so what is committed more than 600 s later can be missed"
+BELOW = "the largest number is 8, and everything below 11 counts as read"
+
+
+def nights(memory: Memory, *phases: tuple[str, list[str] | None]) -> str:
+    """What is told of the degraded guarantee after a run whose phases made these causes known, or came not so far."""
+    at = datetime(2026, 11, 23, tzinfo=UTC)
+    known = [
+        {"phase": name, "error": None, **({} if causes is None else {"conditions": degraded_by(causes)})}
+        for name, causes in phases
+    ]
+    found = after_run(Ended("visits", "night", False, at), {"phases": known}, memory)
+    return "; ".join(one.what for one in found if one.conditions == ("degraded_guarantee",))
+
+
+def test_a_cause_is_told_though_another_of_its_condition_is_open() -> None:
+    memory = Memory()
+    assert nights(memory, ("plan", [UNSEEN])) == UNSEEN
+    assert nights(memory, ("plan", [UNSEEN, BELOW])) == BELOW
+    assert nights(memory, ("plan", [UNSEEN.replace("600", "900"), BELOW.replace("8", "9")])) == ""
+    assert nights(memory, ("plan", [BELOW])) == "", "the other one has ended"
+    assert nights(memory, ("plan", [UNSEEN, BELOW])) == UNSEEN
+    assert nights(memory, ("plan", [])) == ""
+    assert memory.open == {}
+
+
+@pytest.mark.parametrize("later", [[("plan", [])], [("plan", []), ("extract", None)]], ids=["not begun", "killed"])
+def test_a_cause_lasts_until_the_phase_that_found_it_is_without_it(later: list[tuple[str, Any]]) -> None:
+    memory, zeros = Memory(), "zero_damaged_pages is on"
+    assert nights(memory, ("plan", []), ("extract", [zeros])) == zeros
+    assert nights(memory, *later) == ""
+    assert nights(memory, ("plan", []), ("extract", [zeros]), ("extract", [])) == "", "it had not ended"
+    assert nights(memory, ("plan", []), ("extract", [])) == ""
+    assert nights(memory, ("plan", []), ("extract", [zeros])) == zeros
+
+
+def test_names_that_differ_by_a_digit_are_two_causes() -> None:
+    memory = Memory()
+    for table in ("ward_1", "ward_2"):
+        assert nights(memory, ("plan", [f"{table} cannot be locked since 2026-11-23T18:00:00+00:00"]))
+    assert nights(memory, ("plan", ["ward_2 cannot be locked since 2026-11-24T18:00:00.123Z"])) == ""
+
+
+def test_only_causes_that_reached_nobody_are_told_again() -> None:
+    memory = Memory()
+    for causes in ([UNSEEN], [UNSEEN, BELOW]):
+        assert nights(memory, ("plan", causes))
+    memory.tell_again("degraded_guarantee")
+    assert nights(memory, ("plan", [UNSEEN, BELOW])) == BELOW
 
 
 def test_a_run_that_drops_rows_is_no_recovery() -> None:

@@ -236,4 +236,4 @@ def test_a_declared_cure_is_recorded_and_nobody_is_alerted(
     assert (bound.relations, bound.partitions, bound.attached) == (["a.seen"], ["a.p"], ["a.p"])
     assert ("a join" in "".join(conditions(visits, bound).values())) is not cured
     told = bound.model_copy(update={"caveats": ["a join", "something else"], "degraded": True})
-    assert conditions(visits, told)[DEGRADED] == ("something else" if cured else "a join; something else")
+    assert conditions(visits, told)[DEGRADED] == ("something else" if cured else "a join\nsomething else")
