@@ -81,6 +81,8 @@ class Bound(Handover):
     """Up to here nothing will be committed any more."""
     observed_at: Moment | None = None
     """When, by the source's clock, `asked` was the end of the numbers that had been handed out."""
+    below: int | None = None
+    """The checkpoint, where all numbers lie below it."""
     lag_s: float = 0.0
     unseen: str = ""
     """Why transactions in flight cannot be seen."""

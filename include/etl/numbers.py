@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from include.etl import cursor, row_versions
+from include.etl import cursor, row_versions, set_back
 from include.etl.completeness.checksums import selecting
 from include.etl.config import Source
 from include.etl.config_sections import Cursor
@@ -140,7 +140,7 @@ def decide(
         bound = settle(source, run.storage, observe(source), look)
     if mode != "range":
         _refuse_ahead(run, bound, variables)
-        bound = _told_below(run, bound, variables)
+        bound = set_back.doubted(run, first, bound, variables)
     found, something = window(mode, first, last, bound)
     return found, bound, something
 
@@ -154,22 +154,6 @@ def _refuse_ahead(run: Run, bound: Bound, variables: checkpoint.Variables) -> No
     ends = [one.end for one in kept(run.storage, run.source)] + ([bound.asked] if isinstance(bound.asked, int) else [])
     if current is not None and ends and int(written(current.bound)) > max(ends):
         raise checkpoint.ahead(run.source, current.bound, max(ends))
-
-
-def _told_below(run: Run, bound: Bound, variables: checkpoint.Variables) -> Bound:
-    """The bound, with both numbers where the largest one lies below the checkpoint: numbers may come again."""
-    current = checkpoint.parse(run.source, variables)
-    reached = bound.asked if isinstance(bound.asked, int) else None
-    if current is None or (reached is not None and reached >= int(written(current.bound))):
-        return bound
-    largest = "there is no row any more" if reached is None else f"the largest number is {reached - 1}"
-    why = (
-        f"{largest}, and everything below {written(current.bound)} counts as read (the checkpoint): rows have been "
-        "deleted, or numbers begin again. New rows with numbers below it are not read; if there are any, reset the "
-        "checkpoint and run once with mode full"
-    )
-    told = {"caveats": [*bound.caveats, why], "degraded": True, "grade": "not proven"}
-    return bound.model_copy(update=told)
 
 
 def asked(

@@ -73,3 +73,35 @@ def test_numbers_that_only_grow_leave_no_doubt(project: Project) -> None:
     project.execute("INSERT INTO numbered (note) VALUES ('first')")
     assert runner.run_source("visits").publication.bound.caveats == []
     assert runner.run_source("visits").plan.bound.label == "nothing holds it back"
+
+
+def was_below(caveats: list[str]) -> list[str]:
+    return [one for one in caveats if "again, if any, have not been read" in one]
+
+
+@pytest.mark.parametrize("cure", ["full", "checkpoint set back", "none"])
+def test_numbers_that_came_again_stay_doubted_once_they_have_passed_the_checkpoint(project: Project, cure: str) -> None:
+    """By then nothing in the table shows any more that rows were not read: only what was seen in between does."""
+    project.configure(ONCE)
+    project.execute("CREATE TABLE numbered (id INTEGER PRIMARY KEY, note TEXT)")
+    insert = "INSERT INTO numbered VALUES (?, ?)"
+    project.execute(insert, [(n, "first") for n in range(1, 11)])
+    runner.run_source("visits")
+    project.execute("DELETE FROM numbered")
+    project.execute(insert, [(n, "again") for n in range(1, 6)])
+    assert "the largest number is 5" in runner.run_source("visits").plan.bound.label
+    project.execute(insert, [(n, "again") for n in range(6, 16)])
+    for read in (5, 0):
+        plan = runner.run_source("visits").plan
+        assert bool(plan.slices) is bool(read)
+        assert "the largest number was 5 at " in was_below(plan.bound.caveats)[0]
+        assert (plan.bound.grade, plan.bound.degraded) == ("not proven", True)
+    runner.run_source("visits", mode="range", start="1", end="3")
+    if cure == "full":
+        assert not was_below(runner.run_source("visits", mode="full").publication.bound.caveats), "it reads them"
+    if cure == "checkpoint set back":
+        checkpoint = json.loads(project.variables["checkpoint__visits"])
+        project.variables["checkpoint__visits"] = json.dumps(checkpoint | {"bound": 6})
+        assert not was_below(runner.run_source("visits").plan.bound.caveats), "it reads them"
+    for _ in range(2):
+        assert bool(was_below(runner.run_source("visits").plan.bound.caveats)) is (cure == "none")

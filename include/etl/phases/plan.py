@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from include.etl import cursor_check, numbers, quarantine, quarantine_decisions, slices
+from include.etl import cursor_check, numbers, quarantine, quarantine_decisions, set_back, slices
 from include.etl.config import Source
 from include.etl.engines import open_source
 from include.etl.engines.base import Writers
@@ -54,6 +54,8 @@ def plan(run: Run, parameters: Parameters, trigger: Trigger, variables: checkpoi
         counter.facts.update(window=decided.window.model_dump(mode="json"), bound=decided.bound.model_dump(mode="json"))
         counter.facts.update(slices=len(decided.slices), conditions=conditions(run.source, decided.bound))
         numbers.remember(run.storage, run.source, decided.bound)
+        if run.source.cursor and run.source.cursor.numbered:
+            set_back.remember(run, decided.window, decided.bound)
         if not decided.slices:
             refuse_too_old(run.source, decided.bound)
             extraction_audit.started(run, decided, trigger.kind)
@@ -143,7 +145,7 @@ def decide(
     )
     earlier = standing.of_run(run.storage, run.source.source, run.dag_id, run.run_id)
     if earlier:
-        return planned(window=earlier.window, bound=earlier.bound)
+        return planned(window=earlier.window, bound=earlier.bound.model_copy(update={"below": None}))
     if numbered:
         assert look is not None
         if parameters.last_n_days is not None:

@@ -14,12 +14,12 @@ from include.etl.records.manifest import Covered, Manifest
 
 def by(one: Manifest) -> list[Covered]:
     """What this publication stands for: its own window, and those that it has taken over."""
-    return [_of_window(one.window), *one.covers]
+    return [of_window(one.window), *one.covers]
 
 
 def of(window: Window, gone: Sequence[Manifest]) -> list[Covered]:
     """What a new publication takes over from those that go; its own window says the rest."""
-    own = _of_window(window)
+    own = of_window(window)
     taken = joined(covered for one in gone for covered in by(one) if _same_kind(covered, own))
     return [one for one in taken if not _within(one, own)]
 
@@ -41,7 +41,8 @@ def rank(position: Position | None) -> tuple[bool, Any]:
     return position is not None, position if position is not None else 0
 
 
-def _of_window(window: Window) -> Covered:
+def of_window(window: Window) -> Covered:
+    """The cursor values that a run of this window has read."""
     return Covered(start=None if window.mode == "full" else window.start, end=window.end)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from include.etl import numbers
+from include.etl import numbers, set_back
 from include.etl.errors import CheckpointError, ConfigurationError
 from include.etl.handover import Bound, Mode
 from include.etl.numbers import Observation
@@ -152,9 +152,10 @@ def test_observations_are_of_this_source(tmp_path: Path, changes: dict[str, str]
 def test_numbers_below_the_checkpoint_are_told_with_both(tmp_path: Path, reached: int | None, told: str | None) -> None:
     run, variables = Run(numbered(), "run", Storage(tmp_path)), Memory()
     bound = Bound(grade="writers seen", asked=reached, safe=reached, caveats=["a sequence cycles"])
-    assert numbers._told_below(run, bound, variables) == bound, "nothing counts as read yet"
+    assert set_back.doubted(run, 11, bound, variables) == bound, "nothing counts as read yet"
     checkpoint.put(numbered(), 11, "run", variables, run.storage)
-    found = numbers._told_below(run, bound, variables)
+    found = set_back.doubted(run, 11, bound, variables)
+    assert found.below == (told and 11)
     if told is None:
         assert found == bound
         return
