@@ -90,7 +90,8 @@ class _Reader:
         self._dialect, self._definition = dialect, definition
 
     def parsed(self, sql: str) -> exp.Expr:
-        return normalize_identifiers(sqlglot.parse_one(sql, dialect=self._dialect), dialect=self._dialect)
+        parsed = sqlglot.parse_one(sql, dialect=self._dialect)
+        return _folded(parsed) if self._dialect == "postgres" else normalize_identifiers(parsed, dialect=self._dialect)
 
     def ways(self, query: exp.Expr, named: Mapping[str, Ways]) -> Ways:
         """The ways in which rows of a query come about; `named` are those of the WITH clauses around it."""
@@ -111,6 +112,8 @@ class _Reader:
         if not isinstance(node, exp.Table):
             return self.ways(node, named)
         path = tuple(part.name for part in node.parts)
+        if not path:  # ROWS FROM (f(), g())
+            return []
         if self._dialect in WITH_DUAL and len(path) == 1 and path[0].upper() == "DUAL":
             return []
         return named[path[0]] if len(path) == 1 and path[0] in named else self._relation(path)
@@ -127,9 +130,17 @@ class _Reader:
     def _view(self, path: Path, definition: str) -> Ways:
         try:
             return self.ways(self.parsed(definition), {})
-        except (SqlglotError, RecursionError):
+        except Exception:  # noqa: BLE001 - a parser that stumbles has not understood it
             self.unreadable.append(path)
             return []
+
+
+def _folded(tree: exp.Expr) -> exp.Expr:
+    """With names as PostgreSQL folds them: of letters beyond ASCII it leaves the case."""
+    for name in tree.find_all(exp.Identifier):
+        if not name.quoted:
+            name.set("this", "".join(letter.lower() if letter.isascii() else letter for letter in name.name))
+    return tree
 
 
 def _inputs(query: exp.Expr) -> Iterator[exp.Expr]:

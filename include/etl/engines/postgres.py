@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg2
 import pyarrow as pa
-from psycopg2.extensions import ISOLATION_LEVEL_REPEATABLE_READ, QuotedString, adapt, connection, cursor
+from psycopg2.extensions import ISOLATION_LEVEL_REPEATABLE_READ, Column, QuotedString, adapt, connection, cursor
 
 from include.etl.engines import postgres_settings as pinned
 from include.etl.engines.base import Engine, Numbering, Origins, Query, Session, Statistics, Stream, Value, Writers
@@ -24,7 +24,17 @@ from include.etl.engines.postgres_catalog import key_equality, numbering, statis
 from include.etl.engines.postgres_connection import connection_arguments
 from include.etl.engines.postgres_errors import connecting, querying
 from include.etl.engines.postgres_origins import origins
-from include.etl.engines.postgres_relations import FULL, LOCK, absent, changed, named, not_locked, relations, resolved
+from include.etl.engines.postgres_relations import (
+    FULL,
+    absent,
+    changed,
+    definitions,
+    lockable,
+    named,
+    not_locked,
+    relations,
+    resolved,
+)
 from include.etl.engines.postgres_types import arrow_type, parse_csv
 from include.etl.engines.postgres_writers import writers
 from include.etl.engines.row_pipe import RowPipe
@@ -32,6 +42,9 @@ from include.etl.errors import ConfigurationError, DataError, ExtractionError, T
 from include.etl.handover import KeyEquality
 
 CHUNK_BYTES = 4 << 20
+DESCRIBE = "select * from (\n{}\n) _q limit 0"
+ANALYSE = "prepare moh_etl_analysed as select * from (\n{}\n) _q; deallocate moh_etl_analysed"
+"""Opens views and the tables below them; only a plan opens partitions and indexes, all of them where no window is."""
 TRIES = 3
 """Transactions that a session begins at most where tables are replaced while they are opened."""
 GRACE_S = 5.0
@@ -86,6 +99,7 @@ class PostgresSession(Session):
         self.connection = connection
         self._stream = OneStream()
         self._read, self._names = False, set[str]()
+        self._locks: dict[str, str] = {}
 
     def begin(self) -> None:
         """Start the transaction and set what holds until its end. Its snapshot comes with the first query."""
@@ -121,9 +135,11 @@ class PostgresSession(Session):
         known, self._names = names == self._names, names
         if self._ready and (known or self._read):
             return
-        if self._ready:
+        if names:
+            with self._cursor() as cursor:
+                self._locks = lockable(cursor, names)
             self._begin_anew()
-        self._locked = {name for name in sorted(names) if self._lock(name)}
+        self._locked = {name for name in sorted(self._locks) if self._lock(self._locks[name])}
         with self._cursor() as cursor:
             cursor.execute(READ_BACK, (pinned.names(self._settings),))
             self._pid, self._begun, found, *unit = cursor.fetchone() or (0, None, {}, 100, "")
@@ -140,14 +156,14 @@ class PostgresSession(Session):
                 cursor.execute(pinned.MONEY)
         self._ready = True
 
-    def _lock(self, name: str) -> bool:
-        """Whether it could be locked; what cannot is compared with the snapshot once it is open.
+    def _lock(self, statement: str) -> bool:
+        """Whether it could be done; what cannot be locked is compared with the snapshot once it is open.
 
         A lock that is not had within half of the statement timeout is a transient error.
         """
         try:
-            self._ask(LOCK.format(name))
-        except ConfigurationError:  # no table or view, or one of which the account may read some columns only
+            self._ask(statement)
+        except ConfigurationError:  # it is another one since the catalogue was asked
             return False
         except TransientError as error:
             if FULL not in str(error):
@@ -171,14 +187,15 @@ class PostgresSession(Session):
             return writers(cursor)
 
     def origins(self, query: Query) -> Origins:
-        """What the query opens in this session: through views, and down to partitions."""
-        self._describe(query)
+        """What the query reads, by the catalogue: through views, and down to partitions, which stay closed."""
+        self._opened(query, ANALYSE)
+        names = named(query.sql)
         with self._cursor() as cursor:
-            own = resolved(cursor, named(query.sql))
+            own, found = resolved(cursor, names), relations(cursor, names)
             cursor.execute("set local search_path to pg_catalog")  # so that views print their tables with their schemas
-            opened = relations(cursor)
+            views = definitions(cursor, found)
             cursor.execute(pinned.setting_path(self._schemas))
-        return origins(query.sql, own, opened, policies=self.engine.limits.row_security == "apply")
+        return origins(query.sql, own, found, views, policies=self.engine.limits.row_security == "apply")
 
     def numbering(self, table: str, column: str) -> Numbering | None:
         """The sequence that hands out the column's numbers."""
@@ -210,7 +227,12 @@ class PostgresSession(Session):
         self.connection.close()
 
     def _describe(self, query: Query) -> tuple[pa.Schema, str]:
-        """The result's columns, and the query as it was sent. The server opens all that the query reads.
+        """The result's columns, and the query as it was sent. The server opens all that the query reads."""
+        columns, sql = self._opened(query, DESCRIBE)
+        return make_schema([pa.field(one.name, arrow_type(one)) for one in columns], self.engine), sql
+
+    def _opened(self, query: Query, statement: str) -> tuple[Sequence[Column], str]:
+        """What the statement tells of the query's columns, and the query as it was sent.
 
         Where something was replaced while it waited to be opened, the transaction begins anew if no row is read yet.
         """
@@ -219,11 +241,11 @@ class PostgresSession(Session):
             self._open(query)
             sql = self._bind(query)
             with self._cursor() as cursor:
-                cursor.execute(f"select * from (\n{sql}\n) _q limit 0")
+                cursor.execute(statement.format(sql))
                 columns = cursor.description or ()
             replaced = self._replaced()
             if not replaced:
-                return make_schema([pa.field(one.name, arrow_type(one)) for one in columns], self.engine), sql
+                return columns, sql
             if self._read:
                 break
             self._begin_anew()

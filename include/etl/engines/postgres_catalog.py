@@ -10,9 +10,14 @@ from typing import Any
 from include.etl.engines.base import Numbering, Statistics, Step, Value
 from include.etl.handover import KeyEquality
 
+# pg_partition_tree() would lock every partition until the transaction ends.
+TREE = """tree (oid) as (
+    select to_regclass(%(path)s)::oid union all select i.inhrelid from tree join pg_inherits i on i.inhparent = tree.oid
+    join pg_class c on c.oid = i.inhrelid and c.relispartition
+)"""
 # A partitioned table has no rows of its own; reltuples is -1 before the first ANALYZE.
-ROWS = """select sum(greatest(reltuples, 0))::bigint from pg_class where relkind in ('r', 'm', 'f') and
-(oid = to_regclass(%(path)s) or oid in (select relid from pg_partition_tree(to_regclass(%(path)s))))"""
+ROWS = f"""with recursive {TREE} select sum(greatest(reltuples, 0))::bigint from pg_class
+where relkind in ('r', 'm', 'f') and oid in (select oid from tree)"""
 LEADING = """select a.attname from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
 where i.indrelid = to_regclass(%s) and i.indisvalid and i.indpred is null"""
 KIND = """select t.typname, quote_ident(n.nspname) || '.' || quote_ident(c.collname) from pg_attribute a
@@ -21,13 +26,12 @@ left join pg_namespace n on n.oid = c.collnamespace where a.attrelid = to_regcla
 # Autovacuum analyses the partitions and never the whole: then theirs are put together. The histogram leaves out the
 # most common values, which have frequencies of their own. Values are sorted as the column compares them now, since
 # the operating system's collation may have changed after ANALYZE.
-STEPS = """with found as (
+STEPS = f"""with recursive {TREE}, found as (
     select s.*, case when s.inherited then 1 else greatest(c.reltuples, 1) end as weight,
         coalesce((select sum(f) from unnest(s.most_common_freqs) f), 0) as common
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
     join pg_stats s on s.schemaname = n.nspname and s.tablename = c.relname and s.attname = %(column)s
-    where c.oid = to_regclass(%(path)s)
-    or c.oid in (select relid from pg_partition_tree(to_regclass(%(path)s)) where isleaf)
+    where c.oid = to_regclass(%(path)s) or (c.relkind <> 'p' and c.oid in (select oid from tree))
 ), chosen as (
     select * from found where inherited or not exists (select from found where inherited)
 ), steps as (
@@ -41,7 +45,7 @@ STEPS = """with found as (
     select null, 0, weight * null_frac from chosen
 )
 select value, sum(between_)::float8, sum(at_)::float8 from steps group by value
-order by value::{kind} {collate} nulls first"""
+order by value::{{kind}} {{collate}} nulls first"""
 # A sequence serves a column by its default, or belongs to it as an identity; of a view there is nothing.
 NUMBERING = """select s.name, s.seqincrement, s.seqcycle, s.seqcache, s.last from pg_class t
 join pg_attribute a on a.attrelid = t.oid and a.attname = %(column)s and a.attnum > 0

@@ -11,26 +11,28 @@ from include.etl.engines.origins import Path, reading
 from include.etl.engines.postgres_relations import Relation
 
 
-def origins(sql: str, own: Mapping[str, str], found: Sequence[Relation], *, policies: bool) -> Origins:
-    """Of a query and what it has opened. `own` are the schemas of names without one; `policies`: they are applied."""
+def origins(
+    sql: str, own: Mapping[str, str], found: Sequence[Relation], views: Mapping[int, str], *, policies: bool
+) -> Origins:
+    """Of a query and what it reads. `own` are the schemas of names without one; `policies`: they are applied."""
     foreign = [one for one in found if one.kind == "f"]
     return Origins(
         relations=[one.name for one in found if not one.below],
         partitions=[one.name for one in found if one.below],
         attached=[one.name for one in found if one.attached],
         elsewhere="; ".join(_elsewhere(one) for one in foreign),
-        caveats=[*(_refreshed(one) for one in found if one.kind == "m"), *_joined(sql, own, found)],
+        caveats=[*(_refreshed(one) for one in found if one.kind == "m"), *_joined(sql, own, found, views)],
         unchecked=[_another_state(one) for one in foreign],
         hidden=[_hidden(one) for one in found if policies and one.row_security],
     )
 
 
-def _joined(sql: str, own: Mapping[str, str], found: Sequence[Relation]) -> Sequence[str]:
-    views = {(one.schema, one.bare_name): one.definition for one in found}
+def _joined(sql: str, own: Mapping[str, str], found: Sequence[Relation], views: Mapping[int, str]) -> Sequence[str]:
+    named = {(one.schema, one.bare_name): views.get(one.oid) for one in found}
 
     def definition(path: Path) -> str | None:
         schema = path[-2] if len(path) > 1 else own.get(path[-1], "")
-        return views.get((schema, path[-1]))
+        return named.get((schema, path[-1]))
 
     try:
         return reading(sql, "postgres", definition).caveats
