@@ -245,7 +245,7 @@ def test_listed_file_that_is_gone_is_an_error(project: Project, monkeypatch: pyt
         with pytest.raises(Stopped):
             project.run()
     next((project.folder / "data" / "staging" / "visits" / "new").rglob("*.parquet")).unlink()
-    with pytest.raises(StorageError, match="is gone and was not published; restore it"):
+    with pytest.raises(StorageError, match="is gone and was not published; remove "):
         project.run()
     assert not (project.published / "_manifests").exists()
 

@@ -147,7 +147,8 @@ def test_oracle_names_the_session_and_takes_its_age(oracle: Any) -> None:
         found = session.writers()
     session_88, orphan = found.in_flight
     assert session_88.session == "session='88,4021,@2' user='HIS' machine='ward-7' program='his.exe'"
-    assert (session_88.since, session_88.begun_earlier, found.unseen) == (UTC_NOW - HOUR, False, "")
+    assert (session_88.since, session_88.begun_earlier) == (UTC_NOW - HOUR, False)
+    assert (found.now, found.unseen) == (UTC_NOW, "")
     assert ("DBA_2PC_PENDING" in orphan.session, orphan.begun_earlier) == (True, True)
 
 
@@ -163,10 +164,14 @@ def test_oracle_statement_that_has_not_written_yet_is_seen_from_its_start(oracle
 def test_oracle_says_why_it_cannot_tell(oracle: Any) -> None:
     oracle.answers["gv$transaction"] = oracle_error("ORA-00942: table or view does not exist", 942)
     with OracleEngine("clinic").session() as session:
-        assert "gv_$transaction" in session.writers().unseen
+        found = session.writers()
+    assert "gv_$transaction" in found.unseen
+    assert found.now == UTC_NOW, "the end of a window, also where nobody can be seen"
     oracle.answers["systimestamp"] = [(NOW, "PHYSICAL STANDBY", 480)]
     with OracleEngine("clinic").session() as session:
-        assert "standby" in session.writers().unseen
+        found = session.writers()
+    assert "standby" in found.unseen
+    assert found.now == UTC_NOW
 
 
 Rows = list[tuple[Any, ...]]
@@ -195,6 +200,8 @@ def test_mysql_lists_times_of_its_own_zone() -> None:
         (UTC_NOW - HOUR, False),
         (UTC_NOW - HOUR / 2, True),
     ]
+    thread, prepared = (writer.session for writer in found.in_flight)
+    assert (thread, "XA" in prepared) == ("thread=9", True), "the first has come after the threads were listed"
     assert found.now == UTC_NOW, "the list may be as old as this session, and no older"
 
 
@@ -245,10 +252,14 @@ def test_mysql_lists_statements_first_since_one_whose_wait_ends_becomes_a_transa
 
 
 def test_mysql_is_asked_again_while_its_list_is_older_than_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("time.sleep", lambda _: None)
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
     found = mysql_writers.writers(mysql([], [], [OWN, (b"9", b"2024-03-10 11:30:00")]))
     assert len(found.in_flight) == 1
-    assert mysql_writers.writers(mysql([])).unseen == mysql_writers.STALE
+    assert slept == [0, mysql_writers.REFRESHED_S, mysql_writers.REFRESHED_S]
+    stale = mysql_writers.writers(mysql([]))
+    assert (stale.unseen, stale.in_flight) == (mysql_writers.STALE, ())
+    assert stale.now == UTC_NOW + timedelta(seconds=0.75)
 
 
 def test_mysql_counts_running_statements_and_knows_a_replica() -> None:
@@ -256,7 +267,7 @@ def test_mysql_counts_running_statements_and_knows_a_replica() -> None:
         (b"7", b"app", b"ward:1", b"Query", b"90", b"0"),
         (b"8", b"bi", b"ward:2", b"Query", b"9000", b"1"),
         (b"9", b"app", b"ward:3", b"Sleep", b"9000", b"0"),
-        (b"2", b"system user", b"", b"Daemon", None, b"0"),
+        (b"2", b"system user", None, b"Daemon", None, b"0"),
     ]
     found = mysql_writers.writers(mysql([OWN], threads=threads))
     (waiting,) = found.in_flight

@@ -178,6 +178,32 @@ def test_sql_server_takes_slices_of_with_order_and_option(sql: str) -> None:
         assert parsed.args["where"].find(exp.Placeholder)
 
 
+@pytest.mark.parametrize(
+    ("dialect", "quoted", "needs_table"),
+    [("postgres", '"VisitId"', False), ("mysql", "`VisitId`", False), ("oracle", '"VisitId"', True)],
+)
+def test_the_column_keeps_its_capitals_and_oracle_selects_from_a_table(
+    dialect: str, quoted: str, needs_table: bool
+) -> None:
+    """Without quotes PostgreSQL and Oracle would look for another column."""
+    asked: list[str] = []
+
+    class Asked(Session):
+        def schema(self, query: Query) -> pa.Schema:
+            raise NotImplementedError
+
+        def stream(self, query: Query) -> Stream:
+            asked.append(query.sql)
+            return Stream(pa.schema([]), iter([pa.RecordBatch.from_pydict({"n": [1]})]))
+
+    first, *_ = cuts = slices.cut("VisitId", Statistics(300, even(["a", "m", "z"])), 100)
+    assert slices.ascending(Asked(), Query("SELECT * FROM t"), cuts, dialect)
+    assert f"sliced.{quoted} < " in slices.within(Query("SELECT * FROM t"), first, dialect).sql
+    assert f"lent.{quoted}, " in asked[0]
+    tables = [table.name.lower() for table in sqlglot.parse_one(asked[0], dialect=dialect).find_all(exp.Table)]
+    assert sorted(tables) == (["dual", "t"] if needs_table else ["t"])
+
+
 CREATE = "CREATE TABLE cut (id BIGINT PRIMARY KEY, name VARCHAR(40), made TIMESTAMP)"
 
 
