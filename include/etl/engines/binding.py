@@ -22,7 +22,7 @@ def bind(query: Query, dialect: str, literal: Callable[[Value], str]) -> str:
     """
     pieces: list[str] = []
     at = 0
-    tokens = _tokens(query.sql, dialect)
+    tokens = tokenized(query.sql, dialect)
     for start, name in _placeholders(query, tokens):
         pieces += [query.sql[at:start], literal(query.params[name])]
         at = start + 1 + len(name)
@@ -38,7 +38,8 @@ def _placeholders(query: Query, tokens: list[Token]) -> Iterator[tuple[int, str]
                 yield token.start, name[0]
 
 
-def _tokens(sql: str, dialect: str) -> list[Token]:
+def tokenized(sql: str, dialect: str) -> list[Token]:
+    """The SQL's words; raises ConfigurationError where a string, name or comment is not closed."""
     try:
         return Dialect.get_or_raise(dialect).tokenize(sql)
     except TokenError:

@@ -26,7 +26,8 @@ from include.etl.engines.deadline import cut_line
 from include.etl.engines.mysql_catalog import key_equality, numbering, statistics, wall_clock
 from include.etl.engines.mysql_connection import connect, kill_query
 from include.etl.engines.mysql_errors import MORE_WARNINGS, connecting, querying, refuse_losses
-from include.etl.engines.mysql_origins import origins
+from include.etl.engines.mysql_modes import refuse_other_meaning
+from include.etl.engines.mysql_origins import origins, with_in_any_case
 from include.etl.engines.mysql_packets import RowPackets
 from include.etl.engines.mysql_rows import to_batch
 from include.etl.engines.mysql_settings import pin
@@ -119,6 +120,8 @@ class MySqlSession(Session):
         self._opened: set[Path] = set()
         self._reading = False
         self._kept_warnings = 0
+        self._modes: frozenset[str] = frozenset()
+        self._any_case = False
         self._comment = f"/* {engine.label.replace('*/', '')} */ "
 
     def begin(self) -> None:
@@ -127,12 +130,13 @@ class MySqlSession(Session):
             raise self.engine.not_encrypted()
         pinned = pin(self._ask, self.engine)
         self.unpinned, self._kept_warnings = list(pinned.caveats), pinned.kept_warnings
+        self._modes, self._any_case = pinned.modes, with_in_any_case(self._ask)
         self._ask("start transaction read only")
 
     def origins(self, query: Query) -> Origins:
         """What the query reads here, and what of it the server's own transactions and snapshot do not show."""
         self._stream.refuse_second()
-        return origins(self._ask, query.sql)
+        return origins(self._ask, query.sql, any_case=self._any_case)
 
     def schema(self, query: Query) -> pa.Schema:
         """Column names and types, as the server describes the result; the query does not run."""
@@ -194,7 +198,7 @@ class MySqlSession(Session):
 
     def _relations(self, query: Query) -> Sequence[Path]:
         try:
-            return reading(query.sql, self.engine.dialect).relations
+            return reading(query.sql, self.engine.dialect, with_in_any_case=self._any_case).relations
         except SqlglotError:
             self.unpinned.append(NOT_READ)
             return []
@@ -307,6 +311,7 @@ class MySqlSession(Session):
             return list(cursor.fetchall())
 
     def _bind(self, query: Query) -> str:
+        refuse_other_meaning(query.sql, self._modes, self.engine)
         try:
             return bind(query, self.engine.dialect, literal)
         except ValueError:

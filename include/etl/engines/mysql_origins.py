@@ -7,6 +7,7 @@ from typing import Any
 
 from include.etl.engines.base import Origins
 from include.etl.engines.batches import Row
+from include.etl.engines.mysql_catalog import is_mariadb
 from include.etl.engines.mysql_sql import literal
 from include.etl.engines.origins import Path, dotted, reading
 
@@ -22,22 +23,36 @@ ELSEWHERE = {"FEDERATED", "CONNECT", "SPIDER", "NDBCLUSTER", "NDB", "S3", "COLUM
 AWAY = "{name} is a table of engine {engine}: its rows are written elsewhere, where open transactions cannot be seen"
 WITHOUT = "{name} is a table of engine {engine}, which has no transactions: who writes to it cannot be seen"
 NO_SNAPSHOT = (
-    "{name} is a table of engine {engine}, of which a session has no snapshot: rows that change while they are read "
-    "may be missed or come twice"
+    "{name} is a table of engine {engine}, of which a session has no snapshot: rows that change before its last query "
+    "(of all slices, and their count) has ended may be missed or come twice"
 )
-HIDDEN = "what view {name} reads is not shown to this account; grant it SHOW VIEW"
-UNKNOWN = "the catalogue shows this account no table {name}: where its rows come from is not known"
+HIDDEN = (
+    "what view {name} reads is not shown to this account, and may be tables without a snapshot or of another server; "
+    "grant it SHOW VIEW"
+)
+UNKNOWN = (
+    "the catalogue shows this account no table {name}, which may have no snapshot or be of another server; grant it "
+    "SELECT on it"
+)
+UNREADABLE = "the definition of view {name} cannot be read: its tables may have no snapshot or be of another server"
 
 
-def origins(ask: Callable[[str], list[Row]], sql: str) -> Origins:
-    """What the SELECT reads; names without a schema are of the session's own."""
+def with_in_any_case(ask: Callable[[str], list[Row]]) -> bool:
+    """Whether names of WITH clauses are equal in any case: always to MariaDB, to MySQL where tables' names are."""
+    return bool(int(ask("select @@lower_case_table_names")[0][0])) or is_mariadb(ask)
+
+
+def origins(ask: Callable[[str], list[Row]], sql: str, *, any_case: bool) -> Origins:
+    """What the SELECT reads; names without a schema are of the session's own. `any_case`: see `with_in_any_case`."""
     catalogue = _Catalogue(ask)
-    found = reading(sql, "mysql", catalogue.definition)
+    found = reading(sql, "mysql", catalogue.definition, with_in_any_case=any_case)
+    for path in found.unreadable:
+        catalogue.doubt(UNREADABLE, catalogue.full(path))
     names = list(dict.fromkeys(catalogue.full(path) for path in found.relations))
     return Origins(
         relations=list(map(dotted, names)),
         elsewhere="; ".join(catalogue.elsewhere),
-        caveats=[*found.caveats, *catalogue.caveats],
+        caveats=found.caveats,
         unchecked=catalogue.unchecked,
     )
 
@@ -48,7 +63,6 @@ class _Catalogue:
     def __init__(self, ask: Callable[[str], list[Row]]) -> None:
         self.elsewhere: list[str] = []
         self.unchecked: list[str] = []
-        self.caveats: list[str] = []
         self._ask = ask
         ((schema, folded),) = ask(HERE)
         self._schema, self._folded = _text(schema), int(folded) != 0
@@ -65,7 +79,7 @@ class _Catalogue:
         place = {"schema": literal(name[0]), "name": literal(name[-1])}
         rows = [tuple(map(_text, row)) for row in self._ask(RELATION.format(**place))]
         if not rows:
-            self.caveats.append(UNKNOWN.format(name=dotted(name)))
+            self.doubt(UNKNOWN, name)
             return None
         ((kind, engine),) = rows
         if kind != "VIEW":
@@ -73,9 +87,14 @@ class _Catalogue:
             return None
         shown = [_text(text or b"") for (text,) in self._ask(VIEW.format(**place))]
         if not any(shown):
-            self.caveats.append(HIDDEN.format(name=dotted(name)))
+            self.doubt(HIDDEN, name)
             return None
         return shown[0]
+
+    def doubt(self, why: str, name: Path) -> None:
+        """What is below a name is not known: neither who writes there, nor whether a snapshot holds it."""
+        self.elsewhere.append(why.format(name=dotted(name)))
+        self.unchecked.append(why.format(name=dotted(name)))
 
     def _judge(self, name: Path, engine: str) -> None:
         away = engine.upper() in ELSEWHERE

@@ -46,6 +46,8 @@ class Pinned(NamedTuple):
     """How many warnings of a statement the server keeps."""
     caveats: Sequence[str]
     """What may follow from settings that it could not set, in words."""
+    modes: frozenset[str] = frozenset()
+    """The SQL modes that the server had given it, in which its users write their queries."""
 
 
 def pin(ask: Ask, engine: Engine) -> Pinned:
@@ -56,7 +58,9 @@ def pin(ask: Ask, engine: Engine) -> Pinned:
     """
     ask(f"set session sql_select_limit = {NO_LIMIT}")  # which cuts even the list of settings
     found = _read(ask, wanted(engine.limits, mariadb=False))
-    settings = wanted(engine.limits, mariadb="max_statement_time" in found)
+    modes = frozenset(found["sql_mode"].split(","))
+    utf8mb3 = UTF8MB3 in found.get("old_mode", "").split(",")
+    settings = wanted(engine.limits, mariadb="max_statement_time" in found, utf8mb3=utf8mb3)
     if differing := [one for one in settings if not one.holds(found)]:
         _set(ask, differing)
         found = _read(ask, settings)
@@ -67,7 +71,8 @@ def pin(ask: Ask, engine: Engine) -> Pinned:
             f"{engine}: {'; '.join(refused)}. Ask the database's administrator to let this account set it for its own "
             "session, or to change it for all"
         )
-    return Pinned(int(found["max_error_count"]), [said[one] for one in left if one.without == "not verified"])
+    caveats = [said[one] for one in left if one.without == "not verified"]
+    return Pinned(int(found["max_error_count"]), caveats, modes)
 
 
 def _read(ask: Ask, settings: Sequence[Setting]) -> dict[str, str]:
@@ -92,8 +97,8 @@ def _try(ask: Ask, one: Setting) -> None:
         return  # what is read back says so
 
 
-def wanted(limits: Limits, *, mariadb: bool) -> list[Setting]:
-    """Every setting that a session pins."""
+def wanted(limits: Limits, *, mariadb: bool, utf8mb3: bool = False) -> list[Setting]:
+    """Every setting that a session pins; `utf8mb3` where the server takes `utf8` for that, which it goes on doing."""
     whole_s = max(1, math.ceil(limits.statement_timeout_s))
     timeouts = {
         "max_statement_time": f"{limits.statement_timeout_s:f}",
@@ -106,11 +111,14 @@ def wanted(limits: Limits, *, mariadb: bool) -> list[Setting]:
     return [
         # MariaDB does not know which columns depend on a key, and would refuse good queries with this mode.
         Setting("sql_mode", "" if mariadb else "ONLY_FULL_GROUP_BY", MODE),
+        Setting("old_mode", UTF8MB3 if utf8mb3 else "", "conversions may give other values", "not verified"),
         *SETTINGS,
         *(Setting(name, value, "only the client's own timeout holds", "read") for name, value in timeouts.items()),
     ]
 
 
+UTF8MB3 = "UTF8_IS_UTF8MB3"
+"""MariaDB's default: without it `collate utf8_general_ci` would fail for columns that are utf8mb3."""
 NO_LIMIT = 18446744073709551615
 IDLE_S = 28800
 """How long a session waits for its own reader, between the rows and their count: the default of both servers."""
@@ -149,7 +157,6 @@ SETTINGS = [
     Setting("lc_time_names", "en_US", "names of days and months may be in another language", "not verified"),
     Setting("sql_auto_is_null", "OFF", "a search for NULL may find a row that has a value", "not verified"),
     Setting("default_regex_flags", "", "regular expressions may mean something else", "not verified"),
-    Setting("old_mode", "", "conversions may give other values", "not verified"),
     Setting("windowing_use_high_precision", "ON", "window functions may give other digits", "not verified"),
     Setting("standard_compliant_cte", "ON", "recursive queries may mean something else", "not verified"),
     # How many warnings are kept is known; only a statement with more of them is in doubt.

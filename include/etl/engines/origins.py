@@ -56,13 +56,17 @@ def dotted(path: Path) -> str:
     return ".".join(path)
 
 
-def reading(sql: str, dialect: str, definition: Definition = lambda _: None) -> Reading:
+def reading(
+    sql: str, dialect: str, definition: Definition = lambda _: None, *, with_in_any_case: bool = False
+) -> Reading:
     """What the SELECT reads, through views that `definition` knows; names of its WITH clauses are no relations.
+
+    Some servers tell tables apart by case and yet not these names: `with_in_any_case`.
 
     Raises:
         sqlglot.errors.SqlglotError: the SQL itself cannot be read; the guard has seen that it can.
     """
-    reader = _Reader(dialect, definition)
+    reader = _Reader(dialect, definition, str.casefold if with_in_any_case else str)
     ways = reader.ways(reader.parsed(sql), {})
     joins = list(dict.fromkeys(way for way in ways if len(way) > 1))
     tables = [path for path, view in reader.seen.items() if view is None]
@@ -84,10 +88,10 @@ def select_of(create_view: str, dialect: str, schema: str) -> str:
 class _Reader:
     """Walks through a statement and the views below it."""
 
-    def __init__(self, dialect: str, definition: Definition) -> None:
+    def __init__(self, dialect: str, definition: Definition, folded: Callable[[str], str]) -> None:
         self.seen: dict[Path, Ways | None] = {}
         self.unreadable: list[Path] = []
-        self._dialect, self._definition = dialect, definition
+        self._dialect, self._definition, self._folded = dialect, definition, folded
 
     def parsed(self, sql: str) -> exp.Expr:
         parsed = sqlglot.parse_one(sql, dialect=self._dialect)
@@ -96,7 +100,7 @@ class _Reader:
     def ways(self, query: exp.Expr, named: Mapping[str, Ways]) -> Ways:
         """The ways in which rows of a query come about; `named` are those of the WITH clauses around it."""
         for cte in query.args["with_"].expressions if query.args.get("with_") else ():
-            named = {**named, cte.alias: self._named(cte, named)}
+            named = {**named, self._folded(cte.alias): self._named(cte, named)}
         if isinstance(query, exp.Union):
             return [*self.ways(query.left, named), *self.ways(query.right, named)]
         inputs = [self._input(node, named) for node in _inputs(query)]
@@ -104,9 +108,10 @@ class _Reader:
 
     def _named(self, cte: exp.Expr, named: Mapping[str, Ways]) -> Ways:
         """Those of a WITH clause; one that names itself joins its rows with those that it had before."""
-        first = self.ways(cte.this, {**named, cte.alias: []})
-        recursive = any(table.name == cte.alias for table in cte.this.find_all(exp.Table))
-        return self.ways(cte.this, {**named, cte.alias: first}) if recursive else first
+        own = self._folded(cte.alias)
+        first = self.ways(cte.this, {**named, own: []})
+        recursive = any(self._folded(table.name) == own for table in cte.this.find_all(exp.Table))
+        return self.ways(cte.this, {**named, own: first}) if recursive else first
 
     def _input(self, node: exp.Expr, named: Mapping[str, Ways]) -> Ways:
         if not isinstance(node, exp.Table):
@@ -116,7 +121,8 @@ class _Reader:
             return []
         if self._dialect in WITH_DUAL and len(path) == 1 and path[0].upper() == "DUAL":
             return []
-        return named[path[0]] if len(path) == 1 and path[0] in named else self._relation(path)
+        own = self._folded(path[0])
+        return named[own] if len(path) == 1 and own in named else self._relation(path)
 
     def _relation(self, path: Path) -> Ways:
         if path not in self.seen:

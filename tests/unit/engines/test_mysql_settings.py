@@ -43,7 +43,7 @@ class Server:
 @pytest.mark.parametrize("mariadb", [True, False])
 def test_all_are_set_where_they_may_be(mariadb: bool) -> None:
     server = Server(mariadb, locked="")
-    assert pin(server.ask, ENGINE) == (65535, [])
+    assert pin(server.ask, ENGINE) == (65535, [], {OTHER})
     assert all(one.holds(server.now) for one in wanted(Limits(), mariadb=mariadb))
     assert OTHER not in server.now.values()
 
@@ -75,3 +75,19 @@ def test_the_mode_by_which_sql_is_read_is_never_left_to_the_server() -> None:
         assert not {"ANSI_QUOTES", "NO_BACKSLASH_ESCAPES", "PIPES_AS_CONCAT", "IGNORE_SPACE"} & set(
             mode.value.split(",")
         )
+
+
+@pytest.mark.parametrize(
+    ("found", "left"),
+    [
+        ("", ""),
+        ("UTF8_IS_UTF8MB3", "UTF8_IS_UTF8MB3"),
+        ("ZERO_DATE_TIME_CAST,UTF8_IS_UTF8MB3", "UTF8_IS_UTF8MB3"),
+        ("ZERO_DATE_TIME_CAST", ""),
+    ],
+)
+def test_utf8_stays_what_the_server_takes_it_for(found: str, left: str) -> None:
+    server = Server(mariadb=True, locked="")
+    server.now["old_mode"] = found
+    assert pin(server.ask, ENGINE).caveats == []
+    assert server.now["old_mode"] == left

@@ -109,3 +109,18 @@ def test_a_view_that_cannot_be_read_is_said_to_be_so() -> None:
 )
 def test_names_are_folded_as_the_database_does(dialect: str, sql: str, relation: str) -> None:
     assert [dotted(path) for path in reading(sql, dialect).relations] == [relation]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "with W as (select * from a) select * from w",
+        "with w as (select * from a) select * from W x",
+        "with recursive W as (select * from a union all select * from w) select * from W",
+    ],
+)
+def test_names_of_with_clauses_whatever_their_case(sql: str) -> None:
+    """MySQL tells them apart where it tells tables apart, MariaDB never does."""
+    found = reading(sql, "mysql", with_in_any_case=True)
+    assert (list(found.relations), found.joins) == ([("a",)], [])
+    assert len(reading(sql, "mysql").relations) == 2
