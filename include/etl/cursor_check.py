@@ -19,7 +19,7 @@ from include.etl.config import Source
 from include.etl.engines import open_source
 from include.etl.engines.base import Engine, Numbering, Query, Session, Statistics, Value
 from include.etl.errors import ConfigurationError, DataError
-from include.etl.handover import Bound, Window
+from include.etl.handover import Bound, Mode, Window
 from include.etl.numbering import doubts, overtaken
 from include.etl.query import build, quote
 from include.etl.records.checkpoint import CLOCKS
@@ -50,9 +50,10 @@ class Checked:
         why = [*self.doubts, *filter(None, [overtaken(self.numbering, largest)])]
         if not (self.caveats or why):
             return bound
-        told = [*bound.caveats, *why, *self.caveats]
+        checked = [*why, *self.caveats]
+        told = list(dict.fromkeys([*bound.caveats, *checked]))
         grade = "not proven" if why else bound.grade
-        return bound.model_copy(update={"caveats": told, "degraded": True, "grade": grade})
+        return bound.model_copy(update={"caveats": told, "checked": checked, "degraded": True, "grade": grade})
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,8 @@ class _Column:
         return [int(n) for n in self.session.single_row(selecting(query, dialect, named, where.format(self.sql)))]
 
 
-def check(source: Source) -> Checked:
-    """What the cursor column holds that windows do not reach.
+def check(source: Source, mode: Mode = "incremental") -> Checked:
+    """What the cursor column holds that windows do not reach, as far as it matters to a run of this mode.
 
     Raises:
         DataError: it holds values that are no position, and `cursor.unreadable` is `refuse`.
@@ -104,13 +105,20 @@ def check(source: Source) -> Checked:
             return Checked()  # extract says so, with the columns that there are
         type_ = columns.field(source.cursor.column).type
         column = _Column(source, engine, session, everything, source.cursor.column, type_)
-        checked = _judged(column)
+        checked = _judged(column, mode)
+        if not _goes_on(source, mode):
+            return checked
         if source.cursor.numbered:
             checked.numbering = _numbering(column)
             checked.doubts += [f"{column.label}: {why}" for why in doubts(source, checked.numbering)]
         elif not getattr(type_, "tz", None):
             checked.caveats += _another_zone(column)
         return checked
+
+
+def _goes_on(source: Source, mode: Mode) -> bool:
+    """Whether a window begins where this one ends, so that a row that comes below its end later is lost."""
+    return mode in ("incremental", "backfill") or (mode == "full" and source.schedule.incremental is not None)
 
 
 def _numbering(column: _Column) -> Numbering | None:
@@ -154,16 +162,18 @@ def _hours(apart: timedelta) -> str:
     return f"{apart / timedelta(hours=1):.3g} h"
 
 
-def _judged(column: _Column) -> Checked:
+def _judged(column: _Column, mode: Mode) -> Checked:
     source, checked = column.source, Checked()
     assert source.cursor is not None
-    after = None if source.cursor.numbered else _first_of_the_future(column)
+    after = None if source.cursor.numbered or not _goes_on(source, mode) else _first_of_the_future(column)
     looked_for = [*column.kinds, *([] if after is None else [_future(column)])]
     try:
         numbers = _counted(column, looked_for, {} if after is None else {FUTURE: after})
-    except ConfigurationError as error:
-        why = f"whether rows lie where no window is was not looked for: {error}"
-        return Checked(doubts=[f"{column.label}: {why}"])
+    except (ConfigurationError, DataError) as error:
+        # What a database says of a value that it cannot compute may hold the value.
+        cause = str(error) if isinstance(error, ConfigurationError) else "the database failed at a value of a row"
+        why = [f"{column.label}: whether rows lie where no window is was not looked for: {cause}"]
+        return Checked(doubts=why) if column.kinds else Checked(caveats=why)
     ahead = numbers.pop(FUTURE, 0)
     found = [f"{n} rows with {kind}" for kind, n in numbers.items()]
     if found and source.cursor.unreadable == "refuse":
@@ -176,9 +186,10 @@ def _judged(column: _Column) -> Checked:
     checked.caveats += [f"{column.label}: {one}, left out (cursor.unreadable: skip)" for one in found]
     if ahead:
         zone = "" if getattr(column.type_, "tz", None) else f" by cursor.timezone = {source.cursor.timezone}"
+        read = "are read by full runs alone" if mode == "full" else "are not read"
         checked.caveats.append(
-            f"{column.label}: {ahead} rows bear a time of the future{zone}, and are not read before it has come: they "
-            "are mistyped, or stamped by clocks of another time zone"
+            f"{column.label}: {ahead} rows bear a time of the future{zone}, and {read} before it has come: they are "
+            "mistyped, or stamped by clocks of another time zone"
         )
     return checked
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -96,6 +96,8 @@ class Bound(Handover):
     """Those of the caveats that the source's YAML has a cure for, so that nobody is alerted."""
     caveats: list[str] = Field(default_factory=list)
     """Why rows may appear before the end later, which neither transactions nor a lag show; a DBA understands them."""
+    checked: list[str] = Field(default_factory=list)
+    """Those of the caveats that every plan looks for anew."""
     degraded: bool = False
     """It is less sure than it could be, and operators are to learn of it."""
     writer: str | None = None
@@ -103,6 +105,14 @@ class Bound(Handover):
     writer_since: Moment | None = None
     writer_too_old: bool = False
     """It has been open for longer than `cursor.longest_writer`."""
+
+    def without_checks(self) -> Bound:
+        """The same before plan looked for what it looks for anew; for a run that is cleared and keeps its window."""
+        caveats = [one for one in self.caveats if one not in self.checked]
+        kept: dict[str, Any] = {"caveats": caveats, "checked": [], "below": None}
+        if self.checked and not caveats:
+            kept |= {"grade": "lag" if self.unseen else "writers seen", "degraded": self.degraded and bool(self.unseen)}
+        return self.model_copy(update=kept)
 
     @property
     def held(self) -> bool:

@@ -20,6 +20,7 @@ from include.etl.records.run import Run
 from include.etl.sources import load_source
 from include.etl.storage import Storage
 from tests.integration.conftest import VISITS, Project
+from tests.integration.test_numbers import ONCE
 
 INSERT = "INSERT INTO visits VALUES (?, ?, ?, ?, ?)"
 KEYLESS = VISITS.replace("primary_key: [visit_id]\n", "").replace(", lookback: 1h", "")
@@ -83,3 +84,23 @@ def test_row_versions_are_published(project: Project, monkeypatch: pytest.Monkey
     project.run()
     project.run(mode="full")
     assert [row[0] for row in project.rows()] == list(range(1, 40))
+
+
+def test_what_every_plan_looks_for_anew_is_told_once_and_not_once_it_is_mended(project: Project) -> None:
+    project.configure(ONCE)
+    project.execute("CREATE TABLE numbered (id INTEGER PRIMARY KEY, note TEXT)")
+    project.execute("INSERT INTO numbered VALUES (?, ?)", [(n, "first") for n in range(1, 11)])
+    run = Run(load_source("visits"), "run", Storage.from_environment())
+
+    def made() -> Plan:
+        return plan(run, Parameters(), Trigger(datetime.now(UTC)), project.memory)
+
+    first = made()
+    assert len(first.bound.caveats) == 1
+    publish(project, run, first, read(run, first))
+    assert made().bound == first.bound
+    project.execute("ALTER TABLE numbered RENAME TO former")
+    project.execute("CREATE TABLE numbered (id INTEGER PRIMARY KEY AUTOINCREMENT, note TEXT)")
+    project.execute("INSERT INTO numbered SELECT * FROM former")
+    mended = made().bound
+    assert (mended.caveats, mended.grade) == ([], "lag"), "SQLite does not show who writes"

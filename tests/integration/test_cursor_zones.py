@@ -9,8 +9,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from include.etl import cursor_check
-from include.etl.errors import ConfigurationError
+from include.etl.errors import ConfigurationError, DataError
+from include.etl.handover import Mode
 from include.etl.sources import load_source
+from include.etl.unreadable import Unreadable
 from tests.integration.conftest import Project
 from tests.integration.test_unreadable_cursors import MARIADB, MYSQL, POSTGRES, SERVERS, SOURCE, reader
 from tests.servers import DatabaseServer
@@ -83,3 +85,57 @@ def test_nothing_is_told_where_somebody_has_decided_or_the_column_has_a_zone(
     clinic(name, hours, KINDS[name][zoned], cursor)
     checked = cursor_check.check(load_source("visits"))
     assert (checked.caveats, checked.doubts) == ([], [])
+
+
+MOMENTS = """
+source: visits
+description: Moments of SQLite
+conn_id: clinic
+table: stamped
+primary_key: [id]
+cursor: {column: c, lag: 1m}
+schedule: {SCHEDULE: "0 2 * * *"}
+output: {formats: [parquet]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("schedule", "mode", "told"),
+    [
+        ("incremental", "incremental", "are not read before"),
+        ("incremental", "full", "are read by full runs alone before"),
+        ("full", "full", ""),
+        ("full", "range", ""),
+        ("full", "incremental", "are not read before"),
+    ],
+)
+def test_zone_and_future_are_judged_where_a_later_window_goes_on(
+    project: Project, monkeypatch: pytest.MonkeyPatch, schedule: str, mode: Mode, told: str
+) -> None:
+    project.configure(MOMENTS.replace("SCHEDULE", schedule))
+    project.execute("CREATE TABLE stamped (id INTEGER PRIMARY KEY, c TIMESTAMP)")
+    project.execute("INSERT INTO stamped VALUES (?, ?)", [(1, "2024-01-01 08:00:00"), (2, "2204-01-01 08:00:00")])
+    monkeypatch.setattr(cursor_check, "_another_zone", lambda _: ["another zone"])
+    found = cursor_check.check(load_source("visits"), mode).caveats
+    assert [one for one in found if "another zone" in one or told in one] == found
+    assert len(found) == (2 if told else 0)
+
+
+@pytest.mark.parametrize("error", [ConfigurationError("too large"), DataError("bad value 4711")])
+@pytest.mark.parametrize("unreadable", [True, False])
+def test_what_was_not_looked_for_is_a_doubt_only_where_values_may_be_unreadable(
+    project: Project, monkeypatch: pytest.MonkeyPatch, error: Exception, unreadable: bool
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    project.configure(MOMENTS.replace("SCHEDULE", "incremental"))
+    project.execute("CREATE TABLE stamped (id INTEGER PRIMARY KEY, c TIMESTAMP)")
+    monkeypatch.setattr(cursor_check, "_counted", fail)
+    monkeypatch.setattr(cursor_check, "_another_zone", lambda _: [])
+    monkeypatch.setattr(cursor_check, "kinds", lambda *_: [Unreadable("a zero date", "{0} = 0")] if unreadable else [])
+    checked = cursor_check.check(load_source("visits"))
+    (why,) = checked.doubts if unreadable else checked.caveats
+    assert not (checked.caveats if unreadable else checked.doubts)
+    assert "was not looked for: " in why
+    assert "4711" not in why, "a value of a row"

@@ -105,3 +105,25 @@ def test_numbers_that_came_again_stay_doubted_once_they_have_passed_the_checkpoi
         assert not was_below(runner.run_source("visits").plan.bound.caveats), "it reads them"
     for _ in range(2):
         assert bool(was_below(runner.run_source("visits").plan.bound.caveats)) is (cure == "none")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "mode", "told"),
+    [
+        ("full", "full", False),
+        ("full", "range", False),
+        ("full", "incremental", True),
+        ("incremental", "full", True),
+        ("incremental", "range", False),
+    ],
+)
+def test_numbers_are_judged_where_a_later_window_goes_on(
+    project: Project, schedule: str, mode: str, told: bool
+) -> None:
+    """Every full run of a source that has no other reads them all, in whatever order they come."""
+    project.configure(ONCE.replace("incremental:", f"{schedule}:"))
+    project.execute("CREATE TABLE numbered (id INTEGER PRIMARY KEY, note TEXT)")
+    project.execute("INSERT INTO numbered (note) VALUES ('first')")
+    asked = {"start": "1", "end": "2"} if mode == "range" else {}
+    bound = runner.run_source("visits", mode=mode, **asked).publication.bound
+    assert (bool(bound.caveats), bound.grade == "not proven") == (told, told)

@@ -50,7 +50,8 @@ def plan(run: Run, parameters: Parameters, trigger: Trigger, variables: checkpoi
         if parameters.drop:
             counter.facts.update(slices=0, dropped=dropping.drop(run, decided, parameters.drop))
             return decided
-        decided = decided.model_copy(update={"bound": cursor_check.check(run.source).on(decided.bound)})
+        found = cursor_check.check(run.source, decided.window.mode)
+        decided = decided.model_copy(update={"bound": found.on(decided.bound)})
         counter.facts.update(window=decided.window.model_dump(mode="json"), bound=decided.bound.model_dump(mode="json"))
         counter.facts.update(slices=len(decided.slices), conditions=conditions(run.source, decided.bound))
         numbers.remember(run.storage, run.source, decided.bound)
@@ -145,7 +146,7 @@ def decide(
     )
     earlier = standing.of_run(run.storage, run.source.source, run.dag_id, run.run_id)
     if earlier:
-        return planned(window=earlier.window, bound=earlier.bound.model_copy(update={"below": None}))
+        return planned(window=earlier.window, bound=earlier.bound.without_checks())
     if numbered:
         assert look is not None
         if parameters.last_n_days is not None:
