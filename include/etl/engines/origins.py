@@ -73,6 +73,23 @@ def reading(
     return Reading(list(reader.seen), tables, joins, reader.unreadable)
 
 
+def called(sql: str, dialect: str) -> list[str]:
+    """The functions that the SELECT calls, in small letters, with their schemas where it names them."""
+    found = []
+    for call in sqlglot.parse_one(sql, dialect=dialect).find_all(exp.Func):
+        names = [call.name] if isinstance(call, exp.Anonymous) else call.sql_names()
+        schema = _schema(call)
+        found += [f"{schema}.{name}".lower() if schema else name.lower() for name in names]
+    return list(dict.fromkeys(found))
+
+
+def _schema(call: exp.Func) -> str:
+    if isinstance(call.parent, exp.Table):
+        return call.parent.db
+    before = call.parent.this if isinstance(call.parent, exp.Dot) and call.parent.expression is call else None
+    return before.name if isinstance(before, exp.Expr) else ""
+
+
 def select_of(create_view: str, dialect: str, schema: str) -> str:
     """What a view stands for, its own names with this schema; nothing, which cannot be read, where it is unclear."""
     try:

@@ -20,6 +20,7 @@ from include.etl.engines.base import Engine, Numbering, Origins, Query, Session,
 from include.etl.engines.batches import OneStream, make_schema, sliced
 from include.etl.engines.binding import bind
 from include.etl.engines.deadline import Overdue, cut_after, cut_line, within
+from include.etl.engines.origins import called
 from include.etl.engines.postgres_catalog import key_equality, numbering, statistics, wall_clock
 from include.etl.engines.postgres_connection import connection_arguments
 from include.etl.engines.postgres_errors import connecting, querying
@@ -29,6 +30,7 @@ from include.etl.engines.postgres_relations import (
     absent,
     changed,
     definitions,
+    functions,
     lockable,
     named,
     not_locked,
@@ -52,7 +54,7 @@ GRACE_S = 5.0
 BEGUN = "to_char(backend_start at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')"
 OWN_SESSION = "from pg_stat_activity where pid = pg_backend_pid()"
 READ_BACK = f"""select pg_backend_pid(), (select {BEGUN} {OWN_SESSION}),
-(select json_object_agg(name, setting) from pg_settings where name = any(%s)),
+(select json_object_agg(lower(name), setting) from pg_settings where lower(name) = any(%s)),
 ('x' || encode(cash_send(1::money), 'hex'))::bit(64)::bigint, current_setting('lc_monetary')"""
 CANCEL = f"select pg_cancel_backend(pid) from pg_stat_activity where pid = {{pid}} and {BEGUN} = '{{begun}}'"
 
@@ -192,10 +194,12 @@ class PostgresSession(Session):
         names = named(query.sql)
         with self._cursor() as cursor:
             own, found = resolved(cursor, names), relations(cursor, names)
+            not_built_in = functions(cursor, names, called(query.sql, self.engine.dialect))
             cursor.execute("set local search_path to pg_catalog")  # so that views print their tables with their schemas
             views = definitions(cursor, found)
             cursor.execute(pinned.setting_path(self._schemas))
-        return origins(query.sql, own, found, views, policies=self.engine.limits.row_security == "apply")
+        policies = self.engine.limits.row_security == "apply"
+        return origins(query.sql, own, found, views, not_built_in, policies=policies)
 
     def numbering(self, table: str, column: str) -> Numbering | None:
         """The sequence that hands out the column's numbers."""

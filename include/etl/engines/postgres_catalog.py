@@ -47,12 +47,12 @@ STEPS = f"""with recursive {TREE}, found as (
 select value, sum(between_)::float8, sum(at_)::float8 from steps group by value
 order by value::{{kind}} {{collate}} nulls first"""
 # A sequence serves a column by its default, or belongs to it as an identity; of a view there is nothing.
-NUMBERING = """select s.name, s.seqincrement, s.seqcycle, s.seqcache, s.last from pg_class t
+NUMBERING = """select s.name, s.seqincrement, s.seqcycle, s.seqcache, s.last, s.shown from pg_class t
 join pg_attribute a on a.attrelid = t.oid and a.attname = %(column)s and a.attnum > 0
 left join lateral (
     select q.*, q.seqrelid::regclass::text as name,
         case when has_sequence_privilege(q.seqrelid, 'select, usage')
-        then coalesce(pg_sequence_last_value(q.seqrelid), q.seqstart - q.seqincrement) end as last
+        then pg_sequence_last_value(q.seqrelid) end as last, has_sequence_privilege(q.seqrelid, 'select') as shown
     from pg_sequence q where q.seqrelid in (
         select d.refobjid from pg_attrdef f join pg_depend d on d.classid = 'pg_attrdef'::regclass and d.objid = f.oid
         and d.refclassid = 'pg_class'::regclass where f.adrelid = t.oid and f.adnum = a.attnum
@@ -122,9 +122,12 @@ def numbering(cursor: Any, table: str, column: str) -> Numbering | None:
     found = cursor.fetchall()
     if not found:
         return None
-    ((name, step, cycles, cache, last),) = found
+    ((name, step, cycles, cache, last, shown),) = found
     if name is None:
         return Numbering()
+    if last is None and shown:  # it was not called since it was made or set: its value is the one that comes next
+        cursor.execute(f"select last_value - {step} from {name}")
+        ((last,),) = cursor.fetchall()
     others = f"INCREMENT {step}: other servers may hand out the numbers between" if step > 1 else ""
     return Numbering(f"sequence {name}", step, last, cycles, cache, others)
 

@@ -10,19 +10,45 @@ from include.etl.engines.base import Origins
 from include.etl.engines.origins import Path, reading
 from include.etl.engines.postgres_relations import Relation
 
+FUNCTION = (
+    "{} is a function, and what it reads is not looked into: its rows may be written elsewhere, or appear long after "
+    "their time; run mode full now and then, or set cursor.lookback"
+)
+OF_FUNCTION = (
+    "rows come from function {}: whether it gives all of them (tables of another server, one that is emptied and "
+    "filled while it is read) cannot be checked from here"
+)
+
 
 def origins(
-    sql: str, own: Mapping[str, str], found: Sequence[Relation], views: Mapping[int, str], *, policies: bool
+    sql: str,
+    own: Mapping[str, str],
+    found: Sequence[Relation],
+    views: Mapping[int, str],
+    functions: Mapping[str, bool],
+    *,
+    policies: bool,
 ) -> Origins:
-    """Of a query and what it reads. `own` are the schemas of names without one; `policies`: they are applied."""
+    """Of a query and what it reads.
+
+    `own` are the schemas of names without one, `functions` those that are not built in and whether they give rows;
+    `policies`: they are applied.
+    """
     foreign = [one for one in found if one.kind == "f"]
     return Origins(
         relations=[one.name for one in found if not one.below],
         partitions=[one.name for one in found if one.below],
         attached=[one.name for one in found if one.attached],
         elsewhere="; ".join(_elsewhere(one) for one in foreign),
-        caveats=[*(_refreshed(one) for one in found if one.kind == "m"), *_joined(sql, own, found, views)],
-        unchecked=[_another_state(one) for one in foreign],
+        caveats=[
+            *(_refreshed(one) for one in found if one.kind == "m"),
+            *_joined(sql, own, found, views),
+            *map(FUNCTION.format, functions),
+        ],
+        unchecked=[
+            *(_another_state(one) for one in foreign),
+            *(OF_FUNCTION.format(name) for name, gives_rows in functions.items() if gives_rows),
+        ],
         hidden=[_hidden(one) for one in found if policies and one.row_security],
     )
 

@@ -72,6 +72,16 @@ left join lateral (select xmin from pg_inherits where inhrelid = c.oid limit 1) 
 left join pg_foreign_table e on e.ftrelid = c.oid left join pg_foreign_server s on s.oid = e.ftserver
 left join pg_foreign_data_wrapper w on w.oid = s.srvfdw
 where c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname not like 'pg\\_%%' order by 1, 2"""
+# Whoever is declared immutable reads nothing. What is below 16384 is the server's own.
+FUNCTIONS = f"""{_BELOW}, called (oid) as (
+    select d.refobjid from below b join pg_class v on v.oid = b.oid and v.relkind = 'v'
+    join pg_rewrite w on w.ev_class = v.oid join pg_depend d on d.classid = 'pg_rewrite'::regclass
+    and d.objid = w.oid and d.refclassid = 'pg_proc'::regclass
+    union select p.oid from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+    where lower(n.nspname || '.' || p.proname) = any(%s::text[])
+    or (lower(p.proname) = any(%s::text[]) and pg_function_is_visible(p.oid))
+) select n.nspname || '.' || p.proname, bool_or(p.proretset) from called c join pg_proc p on p.oid = c.oid
+join pg_namespace n on n.oid = p.pronamespace where p.oid >= 16384 and p.provolatile <> 'i' group by 1 order by 1"""
 VIEWS = "select oid, pg_get_viewdef(oid) from pg_class where oid = any(%s::oid[]) and relkind = 'v'"
 
 
@@ -159,4 +169,10 @@ def relations(cursor: Any, names: Collection[str]) -> Sequence[Relation]:
 def definitions(cursor: Any, found: Sequence[Relation]) -> dict[int, str]:
     """What the views among them stand for."""
     cursor.execute(VIEWS, ([one.oid for one in found if one.kind == "v"],))
+    return dict(cursor.fetchall())
+
+
+def functions(cursor: Any, names: Collection[str], calls: Collection[str]) -> dict[str, bool]:
+    """Those that are not built in, and whether rows come from them: of the calls, and in views below the names."""
+    cursor.execute(FUNCTIONS, (list(names), list(calls), list(calls)))
     return dict(cursor.fetchall())

@@ -111,18 +111,18 @@ def _string(text: str) -> str:
 
 
 def names(wanted: list[Setting]) -> list[str]:
-    """Whatever is read back."""
+    """Whatever is read back, in small letters: the server writes some with capitals (TimeZone, DateStyle)."""
     return [*(one.name for one in wanted), *REQUIRED, *WATCHED, "search_path"]
 
 
 def unlike(found: Mapping[str, str], wanted: list[Setting], schemas: list[str]) -> Iterator[str]:
-    """What the session is not set to, though it has to be. A setting that the server does not know does no harm."""
+    """What the session is not set to, though it has to be; None for what the server does not show."""
     for one in wanted:
-        if found.get(one.name, one.value) != one.value:
-            yield f"{one.name} is {found[one.name]!r} and cannot be set to {one.value!r}: {one.why}"
+        if found.get(one.name) != one.value:
+            yield f"{one.name} is {found.get(one.name)!r} and cannot be set to {one.value!r}: {one.why}"
     for name, value in REQUIRED.items():
-        if found.get(name, value) != value:
-            yield f"{name} is {found[name]!r}, though the transaction was begun with {value!r}"
+        if found.get(name) != value:
+            yield f"{name} is {found.get(name)!r}, though the transaction was begun with {value!r}"
     if search_path(found["search_path"]) != schemas:
         yield f"search_path is {found['search_path']!r}: tables of another schema would be read"
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from include.etl.engines.base import Origins, Query
+from include.etl.engines.postgres import PostgresSession
 from tests.contract.engines.lab import CONN_ID, Lab
 from tests.contract.engines.reading_account import plain_reader
 from tests.servers import DatabaseServer
@@ -29,6 +30,13 @@ THERE = [
     "alter table ward.parted attach partition ward.p2 for values from (10) to (20)",
     "create table ward.parent (id int)",
     "create table ward.child () inherits (ward.parent)",
+    "create function ward.all_of() returns setof ward.visits language plpgsql as "
+    "'begin return query select * from ward.visits; end'",
+    "create function ward.name_of(int) returns text language sql stable as 'select $1::text'",
+    "create function ward.twice(int) returns int language sql immutable as 'select 2 * $1'",
+    "create view ward.of_function as select * from ward.all_of()",
+    "create view ward.of_both as select ward.twice(id), ward.name_of(id) from ward.of_function",
+    "create view ward.of_rows as select * from rows from (ward.all_of(), generate_series(1, 2)) as f (id, patient, n)",
     "create extension if not exists postgres_fdw",
     "drop server if exists lab cascade",
 ]
@@ -71,6 +79,12 @@ def origins(reader: DatabaseServer, monkeypatch: pytest.MonkeyPatch, sql: str) -
         ("select id from visits where patient in (select patient from patients)", "patients visits", "", "a join of"),
         ("with recent as (select * from patients) select * from recent", "patients", "", ""),
         ("select 1 as one", "", "", ""),
+        ("select id from p1", "p1", "", ""),
+        ("select id from child", "child", "", ""),
+        ("select twice(id), lower('A'), now() from visits", "visits", "", ""),
+        ("with patients as (select * from visits) select * from patients", "visits", "", ""),
+        ("select name_of(id) from visits", "visits", "", "ward.name_of is a function"),
+        ("select Ward.Name_Of(id) from visits", "visits", "", "ward.name_of is a function"),
     ],
 )
 def test_what_a_query_reads(
@@ -105,3 +119,41 @@ def test_tables_of_another_server(
     found = origins(reader, monkeypatch, sql)
     assert "is a foreign table (server lab, postgres_fdw)" in found.elsewhere
     assert len(found.unchecked) == 1
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select * from all_of()",
+        "select * from of_function",
+        "select * from of_both",
+        "select * from of_rows",
+        "select * from rows from (all_of(), generate_series(1, 2)) as f (id, patient, n)",
+        "select v.id from visits v cross join lateral ward.all_of() f",
+    ],
+)
+def test_rows_that_a_function_gives_are_not_vouched_for(
+    reader: DatabaseServer, monkeypatch: pytest.MonkeyPatch, sql: str
+) -> None:
+    found = origins(reader, monkeypatch, sql)
+    assert any("ward.all_of is a function" in caveat for caveat in found.caveats)
+    assert [told for told in found.unchecked if "rows come from function ward.all_of" in told]
+
+
+def test_the_server_is_asked_to_lock_only_what_can_be_locked(
+    reader: DatabaseServer, postgres_server: DatabaseServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    lock = PostgresSession._lock
+
+    def noted(self: PostgresSession, statement: str) -> bool:
+        asked.append(statement)
+        return lock(self, statement)
+
+    monkeypatch.setattr(PostgresSession, "_lock", noted)
+    postgres_server.execute("create table ward.partly (id int, secret int)")
+    postgres_server.execute("revoke select on ward.partly from plain")
+    postgres_server.execute("grant select (id) on ward.partly to plain")
+    sql = "with patients as (select * from kept) select p.id from patients p, partly, visits, p1"
+    origins(reader, monkeypatch, sql)
+    assert asked == [f'lock table "{name}" in access share mode' for name in ("p1", "visits")]

@@ -197,6 +197,18 @@ def test_what_the_server_does_not_let_itself_be_set_to_is_refused_before_the_que
         lab.read("select 1 as a")
 
 
+@pytest.mark.parametrize("name", ["timezone", "datestyle", "intervalstyle", "no_such_setting"])
+def test_every_setting_is_read_back(lab: Lab, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    kept = [one for one in postgres_settings.SETTINGS if one.name != name]
+    pinning = postgres_settings.pinning
+    monkeypatch.setattr(postgres_settings, "SETTINGS", [*kept, postgres_settings.Setting(name, "wanted", "a test")])
+    monkeypatch.setattr(
+        postgres_settings, "pinning", lambda wanted: pinning([one for one in wanted if one.name != name])
+    )
+    with pytest.raises(ConfigurationError, match=f"nothing was read: {name} is .*a test"):
+        lab.read("select 1 as a")
+
+
 def test_a_string_ends_where_the_check_saw_its_end(
     lab: Lab, postgres_server: DatabaseServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
