@@ -28,6 +28,12 @@ from include.etl.records.manifest import AGAIN, OWN, Manifest, PublishedFile
 from include.etl.records.run import Run
 from include.etl.storage import remove_folder, sha256
 
+LATEST_ALONE = "older version or duplicate"
+"""Why a former release removed rows with `load: append`, which publishes every version now."""
+FORMER_RELEASE = (
+    "a former release, which published the latest version of each key alone (a run with mode full mends it)"
+)
+
 Verdict = Literal["verified", "different", "not checked"]
 
 
@@ -266,14 +272,28 @@ def _judge_versions(run: Run, manifest: Manifest, finding: Finding, found: versi
         finding.differences += [f"source now: {line} (changed there without a new cursor value)" for line in changed]
     else:
         rest = f"; {found.missing} left out on purpose, as when it was read" if found.missing else ""
-        finding.notes.append(f"the source holds {found.rows} rows, and all are published{rest}")
+        by = _compared(run, manifest, now)
+        finding.notes.append(f"the source holds {found.rows} rows, and all are published, by {by}{rest}")
+
+
+def _compared(run: Run, manifest: Manifest, now: Totals) -> str:
+    """What was compared: under the same key and cursor value, another row looks the same."""
+    looked_up = "key and cursor value" if run.source.cursor else "key"
+    if _as_read(manifest, now):
+        return f"{looked_up} and the checksums of verify.columns"
+    return f"{looked_up}; other values were not compared"
 
 
 def _left_out(run: Run, manifest: Manifest) -> dict[str, int]:
     """How many rows may be missing on purpose, where it was not recorded which: of all windows that meet this one."""
     meeting = [one for one in manifests.current(run.storage, run.source.source) if _meet(one.window, manifest.window)]
     steps = sum(one.rows.removed.get(OWN, 0) for one in meeting)
-    excused = {"transform.steps": steps, "a decision to drop them": versions.dropped(run.storage, run.source.source)}
+    append = run.source.load == "append"
+    excused = {
+        "transform.steps": steps,
+        FORMER_RELEASE: sum(one.rows.removed.get(LATEST_ALONE, 0) for one in meeting if append),
+        "a decision to drop them": versions.dropped(run.storage, run.source.source),
+    }
     return {why: rows for why, rows in excused.items() if rows}
 
 

@@ -36,7 +36,9 @@ def found(project: Project, capsys: pytest.CaptureFixture[str], *arguments: str)
 def test_unchanged_publication_is_verified(clinic: Project, capsys: pytest.CaptureFixture[str]) -> None:
     status, (one,) = found(clinic, capsys)
     assert (status, one["verdict"], one["differences"], one["unchecked"]) == (0, "verified", [], [])
-    assert one["notes"] == ["the source holds 40 rows, and all are published"]
+    assert one["notes"] == [
+        "the source holds 40 rows, and all are published, by key and cursor value and the checksums of verify.columns"
+    ]
 
 
 def delete_a_row(project: Project) -> None:
@@ -127,7 +129,7 @@ def test_source_may_lose_rows_of_a_window_but_gain_none(clinic: Project, capsys:
         0,
         [
             "4 published rows are not in the source as such: updated or deleted since",
-            "the source holds 36 rows, and all are published",
+            "the source holds 36 rows, and all are published, by key and cursor value; other values were not compared",
         ],
     )
     clinic.execute(INSERT, [visit(100 + number, FIRST) for number in range(5)])
@@ -260,3 +262,22 @@ def test_wrong_requests(
 ) -> None:
     assert verify.main(arguments) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("load", "verdict"), [("append", "not checked"), ("merge", "different")])
+def test_versions_that_a_former_release_removed_are_no_late_rows(
+    project: Project, capsys: pytest.CaptureFixture[str], load: str, verdict: str
+) -> None:
+    """They came with the same read, which published the latest of each key; nobody has to look for lost rows."""
+    project.configure(VISITS + f"load: {load}\n")
+    project.execute(INSERT, [visit(number, FIRST) for number in range(5)])
+    project.run(start="2024-01-01", end="2024-01-03")
+    (path,) = project.published.glob("_manifests/*.json")
+    manifest = json.loads(path.read_text())
+    manifest["rows"]["extracted"] += 1
+    manifest["rows"]["removed"]["older version or duplicate"] = 1
+    path.write_text(json.dumps(manifest))
+    project.execute(INSERT, [visit(99, FIRST)])
+    _, (one,) = found(project, capsys)
+    assert one["verdict"] == verdict
+    assert ("a former release, which published the latest" in "".join(one["unchecked"])) is (load == "append")
