@@ -82,3 +82,15 @@ def test_a_publication_that_was_stopped_is_no_damage_unless_its_list_is(folder: 
     assert len(found.standing) == 1
     assert bool(found.lines) is not whole
     assert whole or found.lines[-1] == "a stopped publication cannot be finished: its journal is damaged"
+
+
+def test_spoilt_files_of_every_publication_are_found(folder: Path) -> None:
+    later = Window(mode="range", start=9, end=12)
+    lost = PublishedFile(path="day=3/c.parquet", format="parquet", rows=1, bytes=1, sha256="")
+    write_json(folder / path_of(later), publication(later, lost).model_dump(mode="json"))
+    (folder / FILES[2]).unlink()
+    found = find(folder)
+    assert {(one.window.name, file.path) for one, file in found.files} == {
+        (WINDOW.name, FILES[2]),
+        (later.name, lost.path),
+    }
