@@ -83,6 +83,17 @@ def check_known(
             )
 
 
+def conversion_changes(source: Source, columns: Sequence[str], rows: int) -> DataError:
+    """The error for keys that are not published as they were read, so that another one could be published as theirs."""
+    named = ", ".join(map(repr, columns))
+    return DataError(
+        f"source {source.source!r}: {_needing(source)}: {rows} rows have a key that trimming or transform.types "
+        f"publishes otherwise than it was read: column {named} (primary_key). Another key of the source could become "
+        "the same, and one of the two rows would be lost; nothing was published. Set transform.trim: false, or leave "
+        "the column out of transform.types, or select a canonical form of it in a query; then run once with mode full"
+    )
+
+
 def folded(value: str, equality: KeyEquality | None) -> str:
     """An expression of DuckDB that is the same for texts that are equal to the source."""
     if equality and equality.blanks:

@@ -34,3 +34,49 @@ def test_copies_are_named_in_the_manifest(project: Project) -> None:
     assert (found.rows.published, found.rows.removed) == (2, {"identical copy": 1})
     assert any("copies of another row in every column" in caveat for caveat in found.caveats)
     assert found.completeness.verified
+
+
+TEXTS = VISITS.replace(", partition_by: visit_date", "")
+
+
+@pytest.mark.parametrize(
+    ("transform", "first", "second"),
+    [
+        ("{}", "A1", "A1 "),
+        ("{types: {visit_id: INTEGER}}", "1", "01"),
+        ("{types: {visit_id: DATE}}", "2024-01-01", "2024-1-1"),
+    ],
+    ids=["trim", "number", "date"],
+)
+@pytest.mark.parametrize("more", ["load: merge", "deletes: mark"])
+def test_a_key_that_conversion_makes_another_rows_is_refused_in_a_later_run(
+    project: Project, more: str, transform: str, first: str, second: str
+) -> None:
+    project.configure(f"{TEXTS}transform: {transform}\n{more}\n")
+    project.execute("DROP TABLE visits")
+    project.execute("CREATE TABLE visits (visit_id TEXT PRIMARY KEY, updated_at TIMESTAMP)")
+    project.execute("INSERT INTO visits VALUES (?, '2024-01-01 08:00:00')", [(first,)])
+    assert project.run().publication.rows.published == 1
+    before, variables = project.files(), dict(project.variables)
+    project.execute("INSERT INTO visits VALUES (?, datetime('now', '-10 seconds'))", [(second,)])
+    with pytest.raises(DataError, match=r"1 rows have a key that .* publishes otherwise.*'visit_id' \(primary_key\)"):
+        project.run()
+    assert (project.files(), project.variables) == (before, variables)
+
+
+def test_blanks_that_the_source_ignores_may_be_trimmed(project: Project) -> None:
+    project.configure(f"{TEXTS}load: merge\n")
+    project.execute("DROP TABLE visits")
+    project.execute("CREATE TABLE visits (visit_id TEXT COLLATE RTRIM PRIMARY KEY, updated_at TIMESTAMP)")
+    project.execute("INSERT INTO visits VALUES (?, '2024-01-01 08:00:00')", [("A1  ",)])
+    assert project.run().publication.rows.published == 1
+
+
+def test_keys_made_equal_are_no_versions(project: Project) -> None:
+    """The cursor does not tell them apart: they are two keys."""
+    project.configure(TEXTS)
+    project.execute("DROP TABLE visits")
+    project.execute("CREATE TABLE visits (visit_id TEXT, updated_at TIMESTAMP)")
+    project.execute("INSERT INTO visits VALUES (?, ?)", [("A", "2024-01-01 08:00:00"), ("A ", "2024-01-01 09:00:00")])
+    with pytest.raises(DataError, match="1 primary keys come twice after trimming"):
+        project.run()

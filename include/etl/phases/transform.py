@@ -60,6 +60,7 @@ def transform(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Transform
             published = count(connection, parquet([path]))
             check_kept(run.source, read=read - quarantined, surplus=surplus, unique=unique, written=published)
             if not _keys_as_read(connection, run.source, raw):
+                _check_conversion(connection, run.source, rows, equal)
                 _check_keys(connection, run.source, path, equal)
         counter.rows, counter.bytes = read, path.stat().st_size
         removed = {"quarantined": quarantined, "identical copy": judged.copies}
@@ -120,10 +121,65 @@ def _keys_as_read(connection: duckdb.DuckDBPyConnection, source: Source, raw: Se
     return not source.transform.steps and all(same)
 
 
+def _check_conversion(
+    connection: duckdb.DuckDBPyConnection, source: Source, rows: str, equal: Mapping[str, KeyEquality]
+) -> None:
+    """Refuse conversions that make keys one which are two to the source, whatever their cursors say.
+
+    Where keys of different runs are compared, the other key may come with another run: there every key must be
+    published so that it can be told back from what is published.
+    """
+    kinds = _kinds(connection, rows)
+    if not source.primary_key or any(column not in kinds for column in source.primary_key):
+        return  # a step has removed the key column; load says so with the columns there are
+    read, published, changed = [], [], []
+    for column in source.primary_key:
+        kind, value = kinds[column], converted(source, column, kinds[column])
+        equality = equal.get(column) if kind == "VARCHAR" else None
+        back = folded(f"TRY_CAST({value} AS {kind})", equality)
+        read.append(folded(quote(column), equality))
+        published.append(back)
+        changed.append(f"{back} IS DISTINCT FROM {read[-1]}")
+    altered = zip(source.primary_key, changed, strict=True)
+    found = [column for column, other in altered if count(connection, f"{rows} WHERE {other}")]
+    if found and key_equality.compares(source):
+        raise key_equality.conversion_changes(source, found, count(connection, f"{rows} WHERE {' OR '.join(changed)}"))
+    if found:
+        _check_one_to_one(connection, source, rows, read, published)
+
+
+def _check_one_to_one(
+    connection: duckdb.DuckDBPyConnection, source: Source, rows: str, read: Sequence[str], published: Sequence[str]
+) -> None:
+    """Refuse a key that several keys, as they were read, are published as."""
+    one, other = duplicates.names(published), [f"_read{number}" for number in range(len(read))]
+    values = [f"{value} AS {name}" for value, name in zip([*published, *read], [*one, *other], strict=True)]
+    pairs = f"(SELECT DISTINCT {', '.join(values)} FROM {rows})"
+    known = " AND ".join(f"{name} IS NOT NULL" for name in one)
+    twice = sum(
+        count(
+            connection,
+            f"(SELECT 1 FROM {pairs} WHERE {known} AND {part} GROUP BY {', '.join(one)} HAVING count(*) > 1)",
+        )
+        for part in key_passes(one, count(connection, rows))
+    )
+    if twice:
+        raise _made_equal(source, twice)
+
+
+def _made_equal(source: Source, keys: int) -> DataError:
+    return DataError(
+        f"source {source.source!r}: {keys} primary keys come twice after trimming, conversions and own steps; "
+        "they were different in the source"
+    )
+
+
 def _check_keys(
     connection: duckdb.DuckDBPyConnection, source: Source, path: Path, equal: Mapping[str, KeyEquality]
 ) -> None:
-    """Refuse to publish a key twice: trimming, conversions and own steps can make different keys one."""
+    """Refuse to publish a key twice: own steps can make different keys one."""
+    if not source.transform.steps:
+        return
     kinds, names = _kinds(connection, parquet([path])), []
     for column in source.primary_key:
         name = published_name(source, column)
@@ -140,10 +196,7 @@ def _check_keys(
     except duckdb.BinderException:
         return  # a step has removed the key column; load says so with the columns there are
     if found:
-        raise DataError(
-            f"source {source.source!r}: {found} primary keys come twice after trimming, conversions and own steps; "
-            "they were different in the source"
-        )
+        raise _made_equal(source, found)
 
 
 def _without_duplicates(
