@@ -51,7 +51,7 @@ class Clinic:
             self.execute(f"CREATE COLLATION IF NOT EXISTS any_case {ICU}")
         self.execute(f"CREATE TABLE visits (code {kind} PRIMARY KEY, note VARCHAR(9), updated_at TIMESTAMP NULL)")
         if self.server:
-            self.execute("GRANT SELECT ON visits TO plain")
+            self.execute("GRANT SELECT ON visits TO key_reader")
         self.put("old", "2024-01-01 08:00:00", "zz")
 
     def put(self, note: str, at: str, *codes: str) -> None:
@@ -75,10 +75,12 @@ def clinic_on(project: Project, server: DatabaseServer | None, monkeypatch: pyte
     """The database, read by an account that may read this table and nothing else."""
     if server:
         if server.conn_type == "postgres":
-            server.execute("DO $$ BEGIN CREATE ROLE plain LOGIN PASSWORD 'plain'; EXCEPTION WHEN OTHERS THEN END $$")
+            server.execute(
+                "DO $$ BEGIN CREATE ROLE key_reader LOGIN PASSWORD 'plain'; EXCEPTION WHEN OTHERS THEN END $$"
+            )
         else:
-            server.execute("CREATE USER IF NOT EXISTS plain IDENTIFIED BY 'plain'")
-        reader = replace(server, user="plain", password="plain")
+            server.execute("CREATE USER IF NOT EXISTS key_reader IDENTIFIED BY 'plain'")
+        reader = replace(server, user="key_reader", password="plain")
         monkeypatch.setenv("AIRFLOW_CONN_CLINIC", reader.airflow_connection)
     return Clinic(project, server)
 
@@ -161,7 +163,7 @@ def test_what_cannot_be_told_is_refused_before_reading(
     clinic.create("VARCHAR(9)")
     clinic.execute("DROP TABLE visits")
     clinic.execute(f"CREATE TABLE visits (code {kind} PRIMARY KEY, note VARCHAR(9), updated_at TIMESTAMP NULL)")
-    clinic.execute("GRANT SELECT ON visits TO plain")
+    clinic.execute("GRANT SELECT ON visits TO key_reader")
     clinic.put("old", "2024-01-01 08:00:00", code)
     clinic.configure("append" if reason == "several ways" else "merge", "mark")
     with pytest.raises(ConfigurationError, match=rf"'visits': (load: merge|deletes: mark).*'code'.*{reason}.*select"):

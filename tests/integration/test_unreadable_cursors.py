@@ -106,15 +106,17 @@ def reader(server: DatabaseServer) -> DatabaseServer:
     """An account that may only read, and see open transactions."""
     with contextlib.suppress(Exception):
         server.execute(
-            "create role plain login password 'x'" if server.conn_type == "postgres" else "create user plain"
+            "create role cursor_reader login password 'x'"
+            if server.conn_type == "postgres"
+            else "create user cursor_reader"
         )
     if server.conn_type == "postgres":
-        server.execute("grant pg_monitor, pg_read_all_data to plain")
+        server.execute("grant pg_monitor, pg_read_all_data to cursor_reader")
     else:
-        server.execute("alter user plain identified by 'x'")
-        server.execute("grant process on *.* to plain")
-        server.execute(f"grant select on {server.database}.* to plain")
-    return replace(server, user="plain", password="x")
+        server.execute("alter user cursor_reader identified by 'x'")
+        server.execute("grant process on *.* to cursor_reader")
+        server.execute(f"grant select on {server.database}.* to cursor_reader")
+    return replace(server, user="cursor_reader", password="x")
 
 
 @pytest.mark.parametrize(("name", "kind", "values"), CASES)
