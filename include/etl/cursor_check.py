@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
+import sqlglot
+from sqlglot import exp
 
 from include.etl import cursor, unreadable
 from include.etl.completeness.checksums import counted, selecting
@@ -21,7 +23,7 @@ from include.etl.engines.base import Engine, Numbering, Query, Session, Statisti
 from include.etl.errors import ConfigurationError, DataError
 from include.etl.handover import Bound, Mode, Window
 from include.etl.numbering import doubts, overtaken
-from include.etl.query import build, quote
+from include.etl.query import build, first_rows, quote
 from include.etl.records.checkpoint import CLOCKS
 from include.etl.survey import statistics_of, table_of
 from include.etl.unreadable import Unreadable, kinds
@@ -31,6 +33,10 @@ ROUNDING = timedelta(minutes=10)
 """Zones differ by a quarter of an hour at least; less is a clock that is wrong."""
 SMALL = 1_000_000
 """Rows of a table that is read once more where no index serves; the run itself reads it twice."""
+FEW = 100_000
+"""The same for the tables below a view or a join together: what it makes of them may be many more."""
+TABLES = 20
+"""Tables whose rows are asked for; more of them, such as partitions, are not taken for small."""
 
 
 @dataclass
@@ -216,15 +222,73 @@ def _counted(column: _Column, looked_for: Sequence[Unreadable], params: Mapping[
     """
     if not looked_for:
         return {}
-    table = table_of(column.source, Window(mode="full", end=0), column.engine.dialect)
+    table = _table(column)
     known = statistics_of(column.source, column.session, table, column.name) if table else Statistics()
-    if known.leading is None:  # a view or a join: what an index below it may find
-        looked_for = [one for one in looked_for if not one.seek]
-    elif column.name not in known.leading:
-        if (known.rows or 0) > SMALL or not column.source.verify.count:
-            why = "it is too large" if column.source.verify.count else "verify.count is false"
-            raise ConfigurationError(f"it leads no index of {table}, and {why} to read all of it for this")
+    if column.name in (known.leading or ()):
+        found = {one.kind: column.count([one.condition], params, one.seek or one.condition)[0] for one in looked_for}
+    else:
+        _refuse_dear(column, table, known)
         numbers = column.count([one.condition for one in looked_for], params)
-        return {one.kind: n for one, n in zip(looked_for, numbers, strict=True) if n}
-    found = {one.kind: column.count(["1 = 1"], params, one.seek or one.condition)[0] for one in looked_for}
+        found = dict(zip([one.kind for one in looked_for], numbers, strict=True))
     return {kind: n for kind, n in found.items() if n}
+
+
+def _table(column: _Column) -> str | None:
+    """The table whose own column this is, so that conditions on it reach the table's index; None of all else."""
+    source, dialect = column.source, column.engine.dialect
+    if source.table:
+        return source.table
+    parsed = sqlglot.parse_one(column.everything.sql, dialect=dialect)
+    made = (exp.Join, exp.Group, exp.Distinct, exp.Limit, exp.Fetch, exp.Window, exp.Subquery, exp.With)
+    if not isinstance(parsed, exp.Select) or parsed.find(*made):
+        return None
+    same = [one for one in parsed.selects if isinstance(one, exp.Column) and one.name == column.name]
+    if not (same or parsed.is_star):
+        return None
+    return table_of(source, Window(mode="full", end=0), dialect)
+
+
+def _refuse_dear(column: _Column, table: str | None, known: Statistics) -> None:
+    """Raise ConfigurationError unless all that a pass reads is known to be small, and the source can bear it."""
+    of_table = table is not None and known.leading is not None
+    whole = (
+        f"it leads no index of {table}" if of_table else "no index is known to serve it (a view, a join or the like)"
+    )
+    if not column.source.verify.count:
+        raise ConfigurationError(f"{whole}, and verify.count is false, so nothing is read for this")
+    why = _dear([str(table)], column, SMALL) if of_table else _dear_below(column)
+    if why:
+        raise ConfigurationError(f"{whole}, and {why} to read all of it for this")
+
+
+def _dear_below(column: _Column) -> str:
+    """Why a view or a join may cost much; empty where the tables below it are few, here, and small."""
+    origins = column.session.origins(column.everything)
+    places = [*origins.relations, *origins.partitions]
+    if unknown := [*filter(None, [origins.elsewhere]), *origins.unchecked]:
+        return f"it may be too large ({'; '.join(unknown)})"
+    if len(places) > TABLES:
+        return f"it reads more than {TABLES} tables, too many"
+    if column.engine.dialect == "sqlite":  # its catalogue has bare names only
+        places = [place.removeprefix("main.") for place in places]
+    return _dear(places, column, FEW)
+
+
+def _dear(places: Sequence[str], column: _Column, most: int) -> str:
+    """Why reading these tables may cost much; a view counts by the tables below it, which stand beside it."""
+    found = [rows for place in places if (rows := _rows(column, place, most)) is not None]
+    if not found:
+        return "how large it is is not known, so it may be too large"
+    return "it is too large" if sum(found) > most else ""
+
+
+def _rows(column: _Column, table: str, most: int) -> int | None:
+    """Rows of a table by the catalogue; where nobody has analysed it, they are counted up to `most`. None of a view."""
+    known = statistics_of(column.source, column.session, table, column.name)
+    if known.leading is None or known.rows:
+        return known.rows
+    dialect = column.engine.dialect
+    (rows,) = column.session.single_row(
+        selecting(first_rows(table, most + 1, dialect), dialect, [f"{counted(dialect)} as n"])
+    )
+    return int(rows)

@@ -46,6 +46,12 @@ def keys_query(table: str, columns: list[str], dialect: str) -> Query:
     return Query(f"SELECT DISTINCT {listed} FROM {_quote_path(table, dialect)}")
 
 
+def first_rows(table: str, most: int, dialect: str) -> Query:
+    """A line for each of the table's rows, of so many at most."""
+    place = exp.to_table(_quote_path(table, dialect), dialect=dialect)
+    return Query(exp.select("1 AS one").from_(place).limit(most).sql(dialect=dialect))
+
+
 def predicate(column: str, window: Window, nulls: str = "first_run") -> str:
     """The condition that a row's cursor lies in the window. A window without start takes rows without cursor too.
 

@@ -32,7 +32,7 @@ class Unreadable(NamedTuple):
     condition: str
     """SQL that is true for them; `{0}` is the column."""
     seek: str = ""
-    """The same, for an index that the column leads, where `condition` would read all of it."""
+    """Where they lie in an index that the column leads, with few others, where `condition` would read all of it."""
 
 
 _WRITTEN = "substr({0}, 1, 10)"  # of an expression, SQLite does not take a text of digits for a number
@@ -66,7 +66,7 @@ def kinds(dialect: str, type_: pa.DataType) -> Sequence[Unreadable]:
     if dialect == "mysql" and getattr(type_, "tz", None):
         return [Unreadable("a zero date", "{0} < '1970-01-01 00:00:01'")]
     if dialect == "mysql":
-        gaps = " or ".join(_gaps("" if pa.types.is_date(type_) else " 23:59:59.999999"))
+        gaps = " or ".join(_gaps("" if pa.types.is_date(type_) else " 23:59:59"))
         return [*TIMES["mysql"], Unreadable("a date with a zero in it, or a day that its month lacks", _NO_DAY, gaps)]
     return TIMES.get(dialect, [])
 
@@ -93,7 +93,8 @@ def none_of(found: Sequence[Unreadable]) -> str:
 def _gaps(last: str) -> Iterator[str]:
     """Between the last moment of a month and the first of the next, MySQL sorts all days that are none.
 
-    What is older, or of the far future, is little enough to be looked at row by row.
+    What is older, or of the far future, is little enough to be looked at row by row. So is a month's last second: MySQL
+    rounds the fraction of a constant to the digits of the column.
     """
     end = datetime.now(UTC).year + 2
     yield f"({{0}} < '{FIRST_YEAR}-01-01' and {_NO_DAY})"

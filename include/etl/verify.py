@@ -22,6 +22,7 @@ from include.etl.handover import DELETED_AT, KeyEquality, Window, written
 from include.etl.phases.extract import windowed
 from include.etl.publication import files, journal
 from include.etl.publication.files import cursor_text
+from include.etl.query import build
 from include.etl.records import manifest as manifests
 from include.etl.records.covers import rank
 from include.etl.records.manifest import AGAIN, OWN, Manifest, PublishedFile
@@ -213,10 +214,13 @@ def _compare_source(run: Run, manifest: Manifest, finding: Finding, held: int | 
     try:
         with engine.session() as session:
             query = windowed(source, engine, session, window)
+            origins = session.origins(build(source, engine.dialect, Window(mode="full", end=window.end)))
             now = of_source(engine, session, query, fields_of(source, session.schema(query)))
             if source.primary_key:
                 keys = key_equality.of_source(source, session, query)
                 versions.read(source, engine, session, query, folder)
+            finding.unchecked += [*session.unpinned, *origins.unchecked, *origins.hidden]
+        finding.unchecked += key_equality.untold(source, keys)
         found, why = _looked_up(run, window, folder, keys)
     finally:
         remove_folder(folder)

@@ -15,6 +15,7 @@ from include.etl import quarantine, quarantine_decisions
 from include.etl import run as runner
 from include.etl.errors import ConfigurationError, StorageError, ValidationFailed
 from include.etl.handover import Plan
+from include.etl.horizon import DEGRADED
 from include.etl.phases.plan import plan
 from include.etl.phases.request import Parameters, Trigger
 from include.etl.publication import journal
@@ -25,6 +26,7 @@ from include.etl.storage import Storage
 from scripts import quarantine as command
 from tests.integration.conftest import VISITS, Project
 from tests.integration.test_publication import INSERT, some_visits
+from tests.integration.test_verify import UNSURE, doubt
 
 SOURCE = VISITS + "validation: {on_failure: quarantine, max_rejected: 10%}\nverify: {columns: [visit_id, note]}\n"
 NOT_BAD = {"type": "expect_column_values_to_not_be_in_set", "kwargs": {"column": "note", "value_set": ["bad", "worse"]}}
@@ -491,3 +493,26 @@ def test_show_prints_no_values(clinic: Project, capsys: pytest.CaptureFixture[st
     printed = capsys.readouterr().out
     assert "2 of 100 rows, set aside" in printed
     assert Path(printed.split("file: ")[1].strip()).exists()
+
+
+@pytest.mark.parametrize("unsure", [{}, *UNSURE])
+def test_rows_that_a_doubtful_reference_has_set_aside_are_told(
+    clinic: Project, monkeypatch: pytest.MonkeyPatch, unsure: dict[str, Any]
+) -> None:
+    """A key that the reference's session was not shown makes good rows bad ones."""
+    clinic.execute("CREATE TABLE notes (note TEXT)")
+    clinic.execute("INSERT INTO notes VALUES ('fine'), (NULL)")
+    references = "validation: {references: {notes: {table: notes, columns: [note]}}, "
+    clinic.configure(SOURCE.replace("10%", "100%").replace("validation: {", references))
+    kwargs = {"column": "note", "reference": "notes", "reference_column": "note"}
+    suite(clinic, {"type": "expect_column_values_to_exist_in_reference", "kwargs": kwargs})
+    doubt(monkeypatch, **unsure)
+    clinic.run()
+    assert aside(clinic)[0].rows >= 2
+    (record,) = (clinic.folder / "data" / "runs" / "visits").glob("*/summary.json")
+    (phase,) = [one for one in json.loads(record.read_text())["phases"] if one["phase"] == "validate"]
+    said = phase.get("conditions", {}).get(DEGRADED, "")
+    assert said == "; ".join(
+        f"reference notes: {why}: rows may have been taken for bad that are not"
+        for why in [why for told in unsure.values() for why in told]
+    )

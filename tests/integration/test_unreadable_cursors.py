@@ -53,6 +53,7 @@ CASES: list[Any] = [
     (MARIADB, "date", NO_DAYS),
     (MARIADB, "timestamp null", {"0000-00-00": "a zero date"}),
     (MYSQL, "datetime(6)", NO_DAYS),
+    (MYSQL, "datetime", NO_DAYS),
     (MYSQL, "timestamp null", {"0000-00-00": "a zero date"}),
 ]
 MARKS = dict(zip(NAMES, (pytest.mark.postgres, pytest.mark.mariadb, pytest.mark.mysql), strict=True))

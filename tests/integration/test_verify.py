@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from include.etl import transforms
+from include.etl.engines.sqlite import SqliteSession
 from scripts import verify
 from tests.integration.conftest import VISITS, Project
 from tests.integration.test_publication import FIRST, INSERT, some_visits, visit
@@ -281,3 +282,24 @@ def test_versions_that_a_former_release_removed_are_no_late_rows(
     _, (one,) = found(project, capsys)
     assert one["verdict"] == verdict
     assert ("a former release, which published the latest" in "".join(one["unchecked"])) is (load == "append")
+
+
+UNSURE = [{"unchecked": ["another server keeps it"]}, {"hidden": ["a policy hides rows"]}, {"unpinned": ["a setting"]}]
+
+
+@pytest.mark.parametrize("unsure", UNSURE)
+def test_what_its_own_session_cannot_make_sure_of_is_not_verified(
+    clinic: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, unsure: dict[str, Any]
+) -> None:
+    doubt(monkeypatch, **unsure)
+    (told,) = unsure.values()
+    status, (one,) = found(clinic, capsys)
+    assert (status, one["verdict"], one["differences"], one["unchecked"]) == (3, "not checked", [], told)
+
+
+def doubt(monkeypatch: pytest.MonkeyPatch, unpinned: Sequence[str] = (), **of_origins: Sequence[str]) -> None:
+    """Make sessions with SQLite unsure of something, as those with other databases can be."""
+    origins = SqliteSession.origins
+    monkeypatch.setattr(SqliteSession, "origins", lambda *given: origins(*given)._replace(**of_origins))  # type: ignore[arg-type]
+    settings = property(lambda _: unpinned, lambda *_: None)
+    monkeypatch.setattr(SqliteSession, "unpinned", settings, raising=False)

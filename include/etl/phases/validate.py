@@ -15,10 +15,11 @@ from include.etl.duck import share
 from include.etl.engines import open_source
 from include.etl.errors import ConfigurationError, ValidationFailed
 from include.etl.handover import DELETED_AT, Extracted, Plan, Validated
+from include.etl.horizon import DEGRADED
 from include.etl.publication import files, standing
 from include.etl.quarantine import Quarantine
 from include.etl.query import keys_query
-from include.etl.records.run import Run, measured
+from include.etl.records.run import Counter, Run, measured
 from include.etl.records.set_aside import folder_of, nothing
 from include.etl.slices import extracted_by
 from include.etl.storage import link
@@ -51,7 +52,7 @@ def check(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Validated:
         labels = {"run": plan.run_id, "window": plan.window.label}
         if run.source.validation.on_failure == "quarantine":
             check_supported(read_suite(suite))
-        keys, memory = _references(run, suite), share(run.source.memory_limit_mb)
+        keys, memory = _references(run, suite, counter), share(run.source.memory_limit_mb)
         found: list[Quarantine] = []
 
         def set_aside(verdict: Verdict) -> int:
@@ -95,7 +96,7 @@ def _line(failure: Failure) -> str:
     return f"[{failure.severity}] {failure.expectation}{column}: {failure.message}"
 
 
-def _references(run: Run, suite: Path) -> list[Keys]:
+def _references(run: Run, suite: Path, counter: Counter) -> list[Keys]:
     """The key sets that the suite refers to: published data, or keys read from the source's own database."""
     needed = referenced(suite)
     for name in needed.keys() - run.source.validation.references.keys():
@@ -104,17 +105,30 @@ def _references(run: Run, suite: Path) -> list[Keys]:
             f"source {run.source.source!r}: {suite.name} refers to {name!r}; allowed: a name under "
             f"validation.references in {run.source.source}.yaml ({known})"
         )
-    return [_keys(run, name, run.source.validation.references[name], columns) for name, columns in needed.items()]
+    told: list[str] = []
+    found = [
+        _keys(run, name, run.source.validation.references[name], columns, told) for name, columns in needed.items()
+    ]
+    if told:
+        counter.facts["conditions"] = {DEGRADED: "; ".join(told)}
+    return found
 
 
-def _keys(run: Run, name: str, reference: Reference, columns: Sequence[str]) -> Keys:
+def _keys(run: Run, name: str, reference: Reference, columns: Sequence[str], told: list[str]) -> Keys:
+    """The keys; `told` gets what the session could not make sure of: a key that it missed makes good rows bad ones."""
     if reference.source:
         return Keys(name, _published(run, reference.source, columns))
     path = _folder(run) / f"{name}.parquet"
     engine = open_source(run.source, f"moh-etl {run.source.source} reference {name}")
+    query = keys_query(str(reference.table), reference.columns, engine.dialect)
     with engine.session() as session:
-        stream = session.stream(keys_query(str(reference.table), reference.columns, engine.dialect))
+        origins = session.origins(query)
+        stream = session.stream(query)
         _write(path, stream.schema, stream.batches)
+        unsure = [*session.unpinned, *origins.unchecked, *origins.hidden]
+    for why in unsure:
+        told.append(f"reference {name}: {why}: rows may have been taken for bad that are not")
+        log.warning("%s: %s", run.source.source, told[-1])
     return Keys(name, [path])
 
 

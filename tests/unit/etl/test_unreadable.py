@@ -34,7 +34,7 @@ def test_times_have_their_kinds(dialect: str, type_: pa.DataType, count: int) ->
 
 def test_only_zoned_times_of_mysql_have_no_zero_within() -> None:
     assert [len(kinds("mysql", type_)) for type_ in (NAIVE, DAY, ZONED)] == [2, 2, 1]
-    assert "'2024-02-29 23:59:59.999999' and {0} < '2024-03-01'" in kinds("mysql", NAIVE)[1].seek
+    assert "'2024-02-29 23:59:59' and {0} < '2024-03-01'" in kinds("mysql", NAIVE)[1].seek
     assert "'2024-02-29' and {0} < '2024-03-01'" in kinds("mysql", DAY)[1].seek
 
 
