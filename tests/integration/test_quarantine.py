@@ -511,8 +511,8 @@ def test_rows_that_a_doubtful_reference_has_set_aside_are_told(
     assert aside(clinic)[0].rows >= 2
     (record,) = (clinic.folder / "data" / "runs" / "visits").glob("*/summary.json")
     (phase,) = [one for one in json.loads(record.read_text())["phases"] if one["phase"] == "validate"]
-    said = phase.get("conditions", {}).get(DEGRADED, "")
-    assert said == "; ".join(
+    said = phase["conditions"].get(DEGRADED, "")
+    assert said == "\n".join(
         f"reference notes: {why}: rows may have been taken for bad that are not"
         for why in [why for told in unsure.values() for why in told]
     )

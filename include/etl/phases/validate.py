@@ -15,7 +15,7 @@ from include.etl.duck import share
 from include.etl.engines import open_source
 from include.etl.errors import ConfigurationError, ValidationFailed
 from include.etl.handover import DELETED_AT, Extracted, Plan, Validated
-from include.etl.horizon import DEGRADED
+from include.etl.horizon import degraded_by
 from include.etl.publication import files, standing
 from include.etl.quarantine import Quarantine
 from include.etl.query import keys_query
@@ -45,7 +45,7 @@ def check(run: Run, plan: Plan, extracted: Sequence[Extracted]) -> Validated:
         if suite is None:
             nothing(folder_of(run.storage, run.source.source, run.key))
             log.warning("source %s has no expectation suite: nothing was checked", run.source.source)
-            counter.facts["verdict"] = "no suite"
+            counter.facts.update(verdict="no suite", conditions=degraded_by([]))
             return Validated(verdict="no suite")
         parts = [run.storage.absolute(part) for slice_ in extracted for part in slice_.parts]
         reports = run.storage.folder("reports", run.source.source, run.key)
@@ -109,8 +109,7 @@ def _references(run: Run, suite: Path, counter: Counter) -> list[Keys]:
     found = [
         _keys(run, name, run.source.validation.references[name], columns, told) for name, columns in needed.items()
     ]
-    if told:
-        counter.facts["conditions"] = {DEGRADED: "; ".join(told)}
+    counter.facts["conditions"] = degraded_by(told)
     return found
 
 
