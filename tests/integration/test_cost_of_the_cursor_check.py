@@ -19,13 +19,13 @@ from tests.servers import DatabaseServer
 ROWS = 40
 BAD = {POSTGRES: "'infinity'", MARIADB: "'2024-00-10'", MYSQL: "'2024-00-10'"}
 WAYS = {
-    "table": "table: stamped",
-    "query": "SELECT v.id, v.c FROM stamped v WHERE {{ window('v.c') }}",
+    "table": "table: dated",
+    "query": "SELECT v.id, v.c FROM dated v WHERE {{ window('v.c') }}",
     "view": "table: seen",
     "joined view": "table: paired",
-    "join": "SELECT v.id, v.c FROM stamped v JOIN ward w ON w.id = v.id WHERE {{ window('v.c') }}",
-    "expression": "SELECT v.id, coalesce(v.c, v.c) AS c FROM stamped v WHERE {{ window('v.c') }}",
-    "subquery": "SELECT q.id, q.c FROM (SELECT id, max(c) AS c FROM stamped GROUP BY id) q WHERE {{ window('q.c') }}",
+    "join": "SELECT v.id, v.c FROM dated v JOIN partner w ON w.id = v.id WHERE {{ window('v.c') }}",
+    "expression": "SELECT v.id, coalesce(v.c, v.c) AS c FROM dated v WHERE {{ window('v.c') }}",
+    "subquery": "SELECT q.id, q.c FROM (SELECT id, max(c) AS c FROM dated GROUP BY id) q WHERE {{ window('q.c') }}",
 }
 BY_INDEX = ("table", "query")
 
@@ -40,22 +40,24 @@ def clinic(project: Project, monkeypatch: pytest.MonkeyPatch, request: pytest.Fi
     def made(name: str, views: bool = True) -> Project:
         server: DatabaseServer = request.getfixturevalue(name)
         kind = "timestamp" if name == POSTGRES else "datetime"
-        drops = [("view", "paired"), ("view", "seen"), ("table", "stamped"), ("table", "ward")]
+        drops = [("view", "paired"), ("view", "seen"), ("table", "dated"), ("table", "partner")]
+        cleared = [f"drop {what} if exists {one}" for what, one in drops]
+        request.addfinalizer(lambda: [server.execute(sql) for sql in cleared])
         for sql in [
-            *(f"drop {what} if exists {one}" for what, one in drops),
-            f"create table stamped (id int primary key, c {kind})",
-            "create index stamped_c on stamped (c)",
-            "create table ward (id int primary key)",
-            "create view seen as select id, c from stamped",
-            "create view paired as select v.id, v.c from stamped v join ward w on w.id = v.id",
+            *cleared,
+            f"create table dated (id int primary key, c {kind})",
+            "create index dated_c on dated (c)",
+            "create table partner (id int primary key)",
+            "create view seen as select id, c from dated",
+            "create view paired as select v.id, v.c from dated v join partner w on w.id = v.id",
         ]:
             server.execute(sql)
         with contextlib.closing(server.connect()) as connection, connection.cursor() as cursor:
             if server.conn_type == "mysql":
                 cursor.execute("set sql_mode = 'ALLOW_INVALID_DATES'")
             values = ", ".join(f"({number}, '2024-01-05 08:00:00')" for number in range(2, ROWS + 1))
-            cursor.execute(f"insert into stamped values (1, {BAD[name]}), {values}")
-            cursor.execute(f"insert into ward values {', '.join(f'({number})' for number in range(1, ROWS + 1))}")
+            cursor.execute(f"insert into dated values (1, {BAD[name]}), {values}")
+            cursor.execute(f"insert into partner values {', '.join(f'({number})' for number in range(1, ROWS + 1))}")
         account = reader(server)
         if views and server.conn_type == "mysql":
             server.execute(f"grant show view on {server.database}.* to plain")
