@@ -47,6 +47,8 @@ CHUNK_BYTES = 4 << 20
 DESCRIBE = "select * from (\n{}\n) _q limit 0"
 ANALYSE = "prepare moh_etl_analysed as select * from (\n{}\n) _q; deallocate moh_etl_analysed"
 """Opens views and the tables below them; only a plan opens partitions and indexes, all of them where no window is."""
+OLDEST = 12_00_00
+"""The first version that has pg_partition_root()."""
 TRIES = 3
 """Transactions that a session begins at most where tables are replaced while they are opened."""
 GRACE_S = 5.0
@@ -107,6 +109,11 @@ class PostgresSession(Session):
         """Start the transaction and set what holds until its end. Its snapshot comes with the first query."""
         self._ready, self._locked = False, set[str]()
         self.connection.set_session(isolation_level=ISOLATION_LEVEL_REPEATABLE_READ, readonly=True)
+        if self.connection.server_version < OLDEST:
+            raise ConfigurationError(
+                f"{self.engine}: the server's version is {self.connection.server_version // 10_000}; allowed: 12 and "
+                "later, as older ones do not tell whether a partition was replaced while it was read"
+            )
         limits = self.engine.limits
         row_security = "on" if limits.row_security == "apply" else "off"
         self._settings = pinned.settings(limits, self.connection.server_version, row_security=row_security)

@@ -62,12 +62,12 @@ join pg_class c on c.oid = to_regclass(b.root)
 where c.relkind in ('r', 'p', 'v') and has_table_privilege(c.oid, 'select')
 group by b.root, c.oid, c.relkind
 having c.relkind <> 'v' or count(*) <= current_setting('max_locks_per_transaction')::int order by 1"""
-# A partition's row type is as old as the table, its place below another one as old as the ATTACH.
+# A system column is as old as the table, whatever was renamed since; its place below another one as old as the ATTACH.
 RELATIONS = f"""{_BELOW}, found as (select oid, bool_and(part) as part from below where oid >= 16384 group by oid)
 select n.nspname, c.relname, c.relkind, f.part,
     t.xmin <> p.xmin and (c.relkind = 'p' or pg_relation_size(c.oid) > 0), c.relrowsecurity, s.srvname, w.fdwname, c.oid
 from found f join pg_class c on c.oid = f.oid join pg_namespace n on n.oid = c.relnamespace
-left join pg_type t on t.oid = c.reltype
+left join pg_attribute t on t.attrelid = c.oid and t.attnum = -1
 left join lateral (select xmin from pg_inherits where inhrelid = c.oid limit 1) p on f.part
 left join pg_foreign_table e on e.ftrelid = c.oid left join pg_foreign_server s on s.oid = e.ftserver
 left join pg_foreign_data_wrapper w on w.oid = s.srvfdw

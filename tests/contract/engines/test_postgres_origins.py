@@ -104,6 +104,17 @@ def test_a_partition_that_was_a_table_of_its_own_is_known(
     assert origins(reader, monkeypatch, "select * from parted").attached == ["ward.p2"]
 
 
+def test_a_partition_that_was_renamed_was_not_attached(
+    reader: DatabaseServer, postgres_server: DatabaseServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    postgres_server.execute("insert into ward.p1 values (1)")
+    postgres_server.execute("alter table ward.p1 rename to p0")
+    try:
+        assert origins(reader, monkeypatch, "select * from parted").attached == ["ward.p2"]
+    finally:
+        postgres_server.execute("alter table ward.p0 rename to p1")
+
+
 @pytest.mark.parametrize("sql", ["select * from results", "select * from of_results", "select * from parted"])
 def test_tables_of_another_server(
     reader: DatabaseServer, postgres_server: DatabaseServer, monkeypatch: pytest.MonkeyPatch, sql: str

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from include.etl import sql_guard
-from include.etl.engines import postgres_settings
+from include.etl.engines import postgres, postgres_settings
 from include.etl.engines.base import Query
 from include.etl.engines.postgres import PostgresEngine
 from include.etl.errors import ConfigurationError
@@ -194,6 +194,12 @@ def test_what_the_server_does_not_let_itself_be_set_to_is_refused_before_the_que
 
     monkeypatch.setattr(postgres_settings, "settings", unheard)
     with pytest.raises(ConfigurationError, match=r"nothing was read: server_version_num is '.*it is only a test"):
+        lab.read("select 1 as a")
+
+
+def test_a_server_that_is_too_old_is_refused_by_its_version(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "OLDEST", 990_000)
+    with pytest.raises(ConfigurationError, match=r"the server's version is \d+; allowed: 12 and later"):
         lab.read("select 1 as a")
 
 
