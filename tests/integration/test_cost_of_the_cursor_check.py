@@ -60,8 +60,8 @@ def clinic(project: Project, monkeypatch: pytest.MonkeyPatch, request: pytest.Fi
             cursor.execute(f"insert into partner values {', '.join(f'({number})' for number in range(1, ROWS + 1))}")
         account = reader(server)
         if views and server.conn_type == "mysql":
-            server.execute(f"grant show view on {server.database}.* to plain")
-            request.addfinalizer(lambda: server.execute(f"revoke show view on {server.database}.* from plain"))
+            server.execute(f"grant show view on {server.database}.* to {account.user}")
+            request.addfinalizer(lambda: server.execute(f"revoke show view on {server.database}.* from {account.user}"))
         monkeypatch.setenv("AIRFLOW_CONN_CLINIC", account.airflow_connection)
         return project
 
