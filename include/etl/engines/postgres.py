@@ -15,6 +15,7 @@ import psycopg2
 import pyarrow as pa
 from psycopg2.extensions import ISOLATION_LEVEL_REPEATABLE_READ, Column, QuotedString, adapt, connection, cursor
 
+from include.etl.engines import postgres_relations as catalogue
 from include.etl.engines import postgres_settings as pinned
 from include.etl.engines.base import Engine, Numbering, Origins, Query, Session, Statistics, Stream, Value, Writers
 from include.etl.engines.batches import OneStream, make_schema, sliced
@@ -25,18 +26,6 @@ from include.etl.engines.postgres_catalog import key_equality, numbering, statis
 from include.etl.engines.postgres_connection import connection_arguments
 from include.etl.engines.postgres_errors import connecting, querying
 from include.etl.engines.postgres_origins import origins
-from include.etl.engines.postgres_relations import (
-    FULL,
-    absent,
-    changed,
-    definitions,
-    functions,
-    lockable,
-    named,
-    not_locked,
-    relations,
-    resolved,
-)
 from include.etl.engines.postgres_types import arrow_type, parse_csv
 from include.etl.engines.postgres_writers import writers
 from include.etl.engines.row_pipe import RowPipe
@@ -49,6 +38,8 @@ ANALYSE = "prepare moh_etl_analysed as select * from (\n{}\n) _q; deallocate moh
 """Opens views and the tables below them; only a plan opens partitions and indexes, all of them where no window is."""
 OLDEST = 12_00_00
 """The first version that has pg_partition_root()."""
+BRIEF_MS = 200
+"""How long a lock is waited for while others are held: less than any deadlock_timeout in use (1 s by default)."""
 TRIES = 3
 """Transactions that a session begins at most where tables are replaced while they are opened."""
 GRACE_S = 5.0
@@ -140,15 +131,15 @@ class PostgresSession(Session):
 
         A transaction that has a snapshot already begins anew for tables that it has not locked, if no row is read yet.
         """
-        names = self._names | (set(named(query.sql)) if query else set())
+        names = self._names | (set(catalogue.named(query.sql)) if query else set())
         known, self._names = names == self._names, names
         if self._ready and (known or self._read):
             return
         if names:
             with self._cursor() as cursor:
-                self._locks = lockable(cursor, names)
+                self._locks = catalogue.lockable(cursor, names)
             self._begin_anew()
-        self._locked = {name for name in sorted(self._locks) if self._lock(self._locks[name])}
+        self._lock_all()
         with self._cursor() as cursor:
             cursor.execute(READ_BACK, (pinned.names(self._settings),))
             self._pid, self._begun, found, *unit = cursor.fetchone() or (0, None, {}, 100, "")
@@ -159,11 +150,36 @@ class PostgresSession(Session):
             )
         other_money = list(pinned.money(*unit))
         with self._cursor() as cursor:
-            self.unpinned = [*pinned.unpinned(found), *other_money, *not_locked(cursor, names - self._locked)]
-            self._locked |= absent(cursor, names - self._locked)
+            self.unpinned = [*pinned.unpinned(found), *other_money, *catalogue.not_locked(cursor, names - self._locked)]
+            self._locked |= catalogue.absent(cursor, names - self._locked)
             if not other_money:
                 cursor.execute(pinned.MONEY)
         self._ready = True
+
+    def _lock_all(self) -> None:
+        """Lock the tables; one that is not had at once, while others are held, is waited for anew with empty hands.
+
+        Otherwise a migration that holds it, and wants one of the others, could be ended as the victim of a deadlock.
+        """
+        until = time.monotonic() + self.engine.limits.statement_timeout_s / 2
+        order = sorted(self._locks)
+        while blocked := self._first_blocked(order, until):
+            order = [blocked, *(name for name in order if name != blocked)]
+            self._begin_anew()
+
+    def _first_blocked(self, order: Sequence[str], until: float) -> str:
+        (patience,) = [int(one.value) for one in self._settings if one.name == "lock_timeout"]
+        self._locked = set()
+        for name in order:
+            try:
+                self._locked |= {name} if self._lock(self._locks[name]) else set()
+            except TransientError as error:
+                if catalogue.NOT_HAD not in str(error) or not self._locked or time.monotonic() > until:
+                    raise
+                return name
+            self._ask(f"set local lock_timeout to {min(BRIEF_MS, patience) if self._locked else patience}")
+        self._ask(f"set local lock_timeout to {patience}")
+        return ""
 
     def _lock(self, statement: str) -> bool:
         """Whether it could be done; what cannot be locked is compared with the snapshot once it is open.
@@ -175,7 +191,7 @@ class PostgresSession(Session):
         except ConfigurationError:  # it is another one since the catalogue was asked
             return False
         except TransientError as error:
-            if FULL not in str(error):
+            if catalogue.FULL not in str(error):
                 raise
             return False
         return True
@@ -198,12 +214,12 @@ class PostgresSession(Session):
     def origins(self, query: Query) -> Origins:
         """What the query reads, by the catalogue: through views, and down to partitions, which stay closed."""
         self._opened(query, ANALYSE)
-        names = named(query.sql)
+        names = catalogue.named(query.sql)
         with self._cursor() as cursor:
-            own, found = resolved(cursor, names), relations(cursor, names)
-            not_built_in = functions(cursor, names, called(query.sql, self.engine.dialect))
+            own, found = catalogue.resolved(cursor, names), catalogue.relations(cursor, names)
+            not_built_in = catalogue.functions(cursor, names, called(query.sql, self.engine.dialect))
             cursor.execute("set local search_path to pg_catalog")  # so that views print their tables with their schemas
-            views = definitions(cursor, found)
+            views = catalogue.definitions(cursor, found)
             cursor.execute(pinned.setting_path(self._schemas))
         policies = self.engine.limits.row_security == "apply"
         return origins(query.sql, own, found, views, not_built_in, policies=policies)
@@ -269,7 +285,7 @@ class PostgresSession(Session):
 
     def _replaced(self) -> list[str]:
         with self._cursor() as cursor:
-            return changed(cursor, locked=self._names <= self._locked)
+            return catalogue.changed(cursor, locked=self._names <= self._locked)
 
     def _older(self, replaced: Sequence[str]) -> TransientError:
         return TransientError(

@@ -23,6 +23,8 @@ MANY = "with the tables below it that takes more locks than max_locks_per_transa
 COLUMNS = "the account may read some columns only"
 FULL = "53200"
 """SQLSTATE where the server has no room for more locks."""
+NOT_HAD = "55P03"
+"""SQLSTATE where a lock was not had in time."""
 
 # A relation's lock is held until the transaction ends. What is below 16384 is the server's own. The functions see the
 # catalogue as it is now, and the tables beside them as the snapshot has it.

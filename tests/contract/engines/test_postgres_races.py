@@ -150,3 +150,16 @@ def test_a_partition_that_is_made_while_a_table_is_read_disturbs_nobody(owner: p
         cursor.execute("create table b (id int); alter table parted attach partition b for values from (5) to (9)")
         cursor.execute("insert into parted values (7)")
         assert session.single_row(counting) == [1]
+
+
+def test_who_waits_for_a_table_holds_no_other_one(
+    owner: psycopg2.extensions.connection, postgres_server: DatabaseServer
+) -> None:
+    cursor = owner.cursor()
+    cursor.execute(f"{TABLE} create table clinics as select * from visits; set deadlock_timeout = '60s'")
+    cursor.execute("begin; alter table visits add more int")
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(count, "clinics join visits using (id)")
+        wait_until(lambda: read.done() or postgres_server.execute(WAITING))
+        cursor.execute("set lock_timeout = '700ms'; alter table clinics add more int; commit")
+        assert read.result(20) == [1000, 1000]
