@@ -125,7 +125,8 @@ def test_rows_that_appear_late_are_announced_and_found(
     assert verify.main(["visits", "--window", "all"]) == 1
     assert "but 3 of them were not published" in capsys.readouterr().out
     assert project.run(mode="full").manifest["rows"]["published"] == 13
-    assert verify.main(["visits", "--window", "all"]) == 0
+    not_checked = kind == "foreign table"  # what another server shows cannot be made sure of from here
+    assert verify.main(["visits", "--window", "all"]) == (3 if not_checked else 0)
 
 
 def test_names_that_stand_for_something_else_than_in_plan_are_refused(
