@@ -80,3 +80,26 @@ def test_keys_made_equal_are_no_versions(project: Project) -> None:
     project.execute("INSERT INTO visits VALUES (?, ?)", [("A", "2024-01-01 08:00:00"), ("A ", "2024-01-01 09:00:00")])
     with pytest.raises(DataError, match="1 primary keys come twice after trimming"):
         project.run()
+
+
+@pytest.mark.parametrize("load", ["append", "merge"])
+@pytest.mark.parametrize("formats", ["parquet", "parquet, csv"])
+def test_rows_with_a_null_in_the_key_are_told_apart_by_all_columns(project: Project, formats: str, load: str) -> None:
+    """Read again by the lookback, or without a cursor value; as many equal rows stay as the source has."""
+    config = VISITS.replace("[parquet]", f"[{formats}]")
+    project.configure(f"{config}load: {load}\n")
+    project.execute(NULL_KEY, [("a", None), ("b", "2024-01-01 08:00:00"), ("b", "2024-01-01 08:00:00")])
+    project.execute(INSERT.replace("'2024-01-01 08:00:00'", "datetime('now', '-1 minutes')"), [(1, "whole")])
+    project.run()
+    project.execute(NULL_KEY, [("c", None), ("a", None)])
+    expected = ["a", "a", "b", "b", "c", "whole"]
+    for _ in range(2):
+        project.run()
+        assert sorted(note for (note,) in project.rows("note")) == sorted(expected)
+    at = "2024-01-01 08:00:00"
+    project.execute(NULL_KEY, [("d", at)])
+    project.run(start="2024-01-01", end="2024-01-02")
+    assert sorted(note for (note,) in project.rows("note")) == sorted([*expected, "d"])
+
+
+NULL_KEY = "INSERT INTO visits VALUES (NULL, '2024-01-01', '1.00', ?, ?)"

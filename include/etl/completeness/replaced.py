@@ -57,17 +57,36 @@ class _Proof:
             return 0
         connection, missing = self.rows.connection, f"FROM {parquet([self.new.interim])} AS mine WHERE NOT EXISTS"
         there = f"SELECT 1 FROM {parquet([settled])} AS settled WHERE {same(self.new.version, 'mine', 'settled')}"
-        connection.execute(f"CREATE TEMP TABLE missing AS SELECT * {missing} ({there})")
-        found = count(connection, "missing")
+        complete = f"NOT {self.new.incomplete('mine')}"
+        connection.execute(f"CREATE TEMP TABLE missing AS SELECT * {missing} ({there}) AND {complete}")
+        incomplete = self._incomplete(parquet([self.new.interim]))
+        connection.execute(f"CREATE TEMP TABLE incomplete AS {incomplete}")
+        self._take_out(parquet([settled]))
+        found = self._missing()
         self._forget("result", marked=self.new.source.deletes == "mark")
         for manifest, file in self._may_hold():
-            if not count(connection, "missing"):
+            if not self._missing():
                 break
             self.rows.register(manifest, file)
             self._forget("other", marked=bool(file.deleted))
-        if lost := count(connection, "missing"):
+            if count(connection, "incomplete"):
+                self._take_out("other")
+        if lost := self._missing():
             raise self._lost(lost, "were left out as published before, and are not")
         return found
+
+    def _missing(self) -> int:
+        return count(self.rows.connection, "missing") + count(self.rows.connection, "incomplete")
+
+    def _incomplete(self, rows: str) -> str:
+        """Of rows with a NULL in the key all that the source gave."""
+        given = ", ".join(quote(name) for name in self.new.given)
+        return f"SELECT {given} FROM {rows} AS one WHERE {self.new.incomplete('one')}"
+
+    def _take_out(self, rows: str) -> None:
+        """Take the rows with a NULL in the key from those that are looked for, each for one that is equal."""
+        left = f"SELECT * FROM incomplete EXCEPT ALL {self._incomplete(rows)}"
+        self.rows.connection.execute(f"CREATE OR REPLACE TEMP TABLE incomplete AS {left}")
 
     def check_taken_out(self, change: Change, rewritten: Path) -> None:
         """Each row that a file of another publication has lost is among the new ones, or a newer version of it is."""
@@ -144,7 +163,10 @@ class _Proof:
     def _may_hold(self) -> Iterator[tuple[Manifest, PublishedFile]]:
         """Files of others that may hold a row that was left out, the newest publication first."""
         low = cursor_text(self.new.value(self.new.window.read_from))
-        if self.new.cursor and count(self.rows.connection, f"missing WHERE {quote(self.new.cursor)} IS NULL"):
+        if self.new.cursor and any(
+            count(self.rows.connection, f"{table} WHERE {quote(self.new.cursor)} IS NULL")
+            for table in ("missing", "incomplete")
+        ):
             low = None  # with `merge` any cursor value is newer than none
         others = [one for one in self.standing if one.window.name != self.new.window.name]
         staying = [manifest for manifest in others if not self.all_replaced(manifest)]

@@ -14,7 +14,9 @@ from pathlib import Path
 
 from include.etl.duck import count, parquet, quote, text
 from include.etl.handover import DELETED_AT
+from include.etl.publication import incomplete
 from include.etl.publication.added import AddedRows
+from include.etl.publication.files import cursor_text
 from include.etl.publication.kept import keep, replaced
 from include.etl.publication.keys import CURSOR, FILE, GONE, READ, Keys, one_format
 from include.etl.publication.rows import Change, NewRows, PublishedRows, moment, order, was_extracted
@@ -48,9 +50,25 @@ class Merge:
         self._meet(staying)
         for manifest in filter(self._is_own, staying):
             self._keep(manifest)
-        if not count(self.rows.connection, f"met WHERE NOT {WINS}"):
+        again = self._incomplete_before(staying)
+        if not again and not count(self.rows.connection, f"met WHERE NOT {WINS}"):
             return self.new.interim
-        return self._without_outdated(result)
+        return self._without_outdated(result, again or "false")
+
+    def _incomplete_before(self, staying: Sequence[Manifest]) -> str | None:
+        """A condition: the row has a NULL in its key, is read again, and stands in another publication."""
+        start = self.new.window.start
+        if not self.new.cursor or start is None:
+            return None
+        others = (manifest for manifest in staying if not self._is_own(manifest))
+        low = cursor_text(self.new.value(self.new.window.read_from)) or ""
+        files = (
+            (manifest, file)
+            for manifest in others
+            for file in one_format(manifest)
+            if file.cursor_missing or str(file.cursor_max or "") >= low
+        )
+        return incomplete.published_before(self.rows, self.new, files, self.new.before(start))
 
     def changes(self, interim: Path, staging: Path) -> list[Change]:  # noqa: ARG002 - also those left out count
         """What becomes of other publications' files; rewritten ones lie below `staging`, under their own names."""
@@ -87,16 +105,18 @@ class Merge:
         wins = self._wins(f"found.{CURSOR}", f"found.{READ}", f"found.{GONE}", is_own)
         connection.execute(
             f"CREATE TEMP TABLE met AS SELECT found.*, fresh.{CURSOR} AS {MINE}, {wins} AS {WINS} "
-            f"FROM {found} AS found JOIN fresh ON {self._related('found', f'found.{CURSOR}')}"
+            f"FROM {found} AS found JOIN fresh ON {self._related('found', f'found.{CURSOR}', is_own)}"
         )
 
-    def _without_outdated(self, result: Path) -> Path:
+    def _without_outdated(self, result: Path, again: str) -> Path:
         cursor = f"mine.{quote(self.new.cursor)}" if self.new.cursor else "NULL"
         outdated = (
             f"SELECT 1 FROM met WHERE {self.new.same(self.new.key, 'mine', 'met')} "
             f"AND {cursor} IS NOT DISTINCT FROM met.{MINE} AND NOT {WINS}"
         )
-        kept = f"SELECT * FROM {parquet([self.new.interim])} AS mine WHERE NOT EXISTS ({outdated})"
+        interim = f"{parquet([self.new.interim], numbered=True)} AS mine"
+        stays = f"NOT EXISTS ({outdated}) AND NOT ({again})"
+        kept = f"SELECT * EXCLUDE (file_row_number) FROM {interim} WHERE {stays}"
         sorting = order(self.new.source.output.partition_by, self.new.key, self.new.cursor)
         options = "FORMAT parquet, COMPRESSION zstd"
         self.rows.connection.execute(f"COPY ({kept}{sorting}) TO {text(str(result))} ({options})")
@@ -128,26 +148,30 @@ class Merge:
         cursor = f"other.{quote(self.new.cursor)}" if self.new.cursor else "NULL"
         marked = f"other.{DELETED_AT}" if file.deleted else "NULL::TIMESTAMPTZ"
         wins = self._wins(cursor, "other._extracted_at", marked, str(own))
-        replaced = f"EXISTS (SELECT 1 FROM fresh WHERE {self._related('other', cursor)} AND {wins})"
+        replaced = f"EXISTS (SELECT 1 FROM fresh WHERE {self._related('other', cursor, str(own))} AND {wins})"
         if self.new.window.mode != "full":
             return replaced
         return f"({replaced} OR coalesce({marked}, other._extracted_at) <= {moment(self.new.read_at)})"
 
-    def _related(self, row: str, cursor: str) -> str:
-        """Whether a published row and a row of `fresh` are the same one."""
+    def _related(self, row: str, cursor: str, own: str) -> str:
+        """Whether a published row and a row of `fresh` are the same: no incomplete key tells it of those read again."""
         complete = " AND ".join(f"{row}.{quote(name)} IS NOT NULL" for name in self.new.key)
-        same_key = self.new.same(self.new.key, row, "fresh")
-        return f"{same_key} AND (({complete}) OR {cursor} IS NOT DISTINCT FROM fresh.{CURSOR})"
+        same_key, version = self.new.same(self.new.key, row, "fresh"), f"{cursor} IS NOT DISTINCT FROM fresh.{CURSOR}"
+        return f"{same_key} AND (({complete}) OR ({version} AND NOT {self._again(own)}))"
 
     def _wins(self, cursor: str, read: str, marked: str, own: str) -> str:
         """Whether a row of `fresh` replaces a published one with the same key."""
-        start, later = self.new.window.start, moment(self.new.read_at)
-        again = "false"
-        if self.new.cursor and start is not None:
-            again = f"(NOT {own} AND coalesce(fresh.{CURSOR} < {self.new.bound(start)}, true))"
+        later, again = moment(self.new.read_at), self._again(own)
         return (
             f"CASE WHEN {marked} IS NOT NULL THEN {marked} <= {later} "
             f"WHEN {cursor} IS NOT DISTINCT FROM fresh.{CURSOR} THEN {read} <= {later} AND NOT {again} "
             f"WHEN {cursor} IS NULL THEN true WHEN fresh.{CURSOR} IS NULL THEN false "
             f"ELSE fresh.{CURSOR} > {cursor} END"
         )
+
+    def _again(self, own: str) -> str:
+        """Whether a row of `fresh` was merely read again, and so stands in other publications."""
+        start = self.new.window.start
+        if not self.new.cursor or start is None:
+            return "false"
+        return f"(NOT {own} AND coalesce(fresh.{CURSOR} < {self.new.bound(start)}, true))"

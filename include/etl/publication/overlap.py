@@ -19,10 +19,11 @@ from pathlib import Path
 
 from include.etl.duck import count, parquet, quote, text
 from include.etl.handover import DELETED_AT, Position
+from include.etl.publication import incomplete
 from include.etl.publication.added import AddedRows
 from include.etl.publication.files import cursor_text
 from include.etl.publication.kept import keep, replaced
-from include.etl.publication.keys import FILE, GONE, Keys
+from include.etl.publication.keys import FILE, GONE, Keys, one_format
 from include.etl.publication.rows import Change, NewRows, PublishedRows, moment, order
 from include.etl.records.manifest import Manifest, PublishedFile
 
@@ -46,10 +47,12 @@ class Overlap:
         """The interim file, or a copy less the rows that stand in another publication or were found deleted since."""
         if self.new.keep or (self.new.key and self.new.window.mode != "full"):
             keep(self.rows, self.new, replaced(self.new, self.standing), self.added)
-        found = [one for one in (self._published_before(), self._marked_since(result.parent / "marked")) if one]
+        again = (self._published_before(), self._incomplete_before())
+        found = [one for one in (*again, self._marked_since(result.parent / "marked")) if one]
         if not found:
             return self.new.interim
-        kept = f"SELECT * FROM {parquet([self.new.interim])} AS mine WHERE NOT ({' OR '.join(found)})"
+        interim = f"{parquet([self.new.interim], numbered=True)} AS mine"
+        kept = f"SELECT * EXCLUDE (file_row_number) FROM {interim} WHERE NOT ({' OR '.join(found)})"
         sorting = order(self.new.source.output.partition_by, self.new.key, self.new.cursor)
         options = "FORMAT parquet, COMPRESSION zstd"
         self.rows.connection.execute(f"COPY ({kept}{sorting}) TO {text(str(result))} ({options})")
@@ -63,7 +66,7 @@ class Overlap:
         missing = count(connection, f"{parquet([new.interim])} WHERE {quote(new.cursor)} IS NULL") > 0
         if window.start == window.read_from and not missing:
             return None
-        before = f"({quote(new.cursor)} < {new.bound(window.start)} OR {quote(new.cursor)} IS NULL)"
+        before = new.before(window.start)
         version = ", ".join(quote(name) for name in new.version)
         # Of the new rows' types, to which those of older publications widen.
         connection.execute(f"CREATE TEMP TABLE published AS SELECT {version} FROM {parquet([new.interim])} LIMIT 0")
@@ -73,7 +76,16 @@ class Overlap:
             live = f"AND {DELETED_AT} IS NULL" if file.deleted else ""
             connection.execute(f"INSERT INTO published SELECT {version} FROM other WHERE {before} {live}")
         again = f"SELECT 1 FROM published WHERE {new.same(new.version, 'mine', 'published')}"
-        return f"({before} AND EXISTS ({again}))"
+        return f"({before} AND NOT {new.incomplete('mine')} AND EXISTS ({again}))"
+
+    def _incomplete_before(self) -> str | None:
+        """The same of rows with a NULL in the key."""
+        window = self.new.window
+        if not self.new.cursor or window.start is None:
+            return None
+        touching = self._touching(window.read_from, window.start, missing=True)
+        files = ((manifest, file) for manifest, file in touching if file in one_format(manifest))
+        return incomplete.published_before(self.rows, self.new, files, self.new.before(window.start))
 
     def _marked_since(self, scratch: Path) -> str | None:
         """A condition: a full run that began to read after this one has found the row's key deleted."""

@@ -61,8 +61,23 @@ class NewRows:
     @property
     def version(self) -> list[str]:
         """What makes two rows the same version: key and cursor, or all that the source gave where it has no key."""
-        own = self.key or [name for name in self.schema.names if name not in (*METADATA, DELETED_AT)]
+        own = self.key or self.given
         return [*own, *([self.cursor] if self.cursor and self.cursor not in own else [])]
+
+    @property
+    def given(self) -> list[str]:
+        """All that the source gave: the columns but for those that were added to them."""
+        return [name for name in self.schema.names if name not in (*METADATA, DELETED_AT)]
+
+    def incomplete(self, row: str) -> str:
+        """A condition: the row has a NULL in its key, which so does not tell it from others."""
+        missing = (f"{row}.{quote(name)} IS NULL" for name in self.key)
+        return f"({' OR '.join(missing) or 'false'})"
+
+    def before(self, start: Position) -> str:
+        """A condition: the row has a cursor value before this one, or none."""
+        assert self.cursor is not None
+        return f"({quote(self.cursor)} < {self.bound(start)} OR {quote(self.cursor)} IS NULL)"
 
     def same(self, columns: Sequence[str], one: str, other: str) -> str:
         """A condition: the rows are equal in these columns, keys as the source compares them; NULL equals NULL."""
@@ -106,16 +121,23 @@ class PublishedRows:
     source: Source
     folder: Path
 
-    def comparable(self, manifest: Manifest, new: NewRows) -> bool:
-        """Whether the publication has the columns that tell versions apart, of types that compare exactly."""
+    def comparable(self, manifest: Manifest, new: NewRows, columns: Sequence[str] | None = None) -> bool:
+        """Whether the publication has the columns, or those that tell versions apart, of types that compare exactly."""
         mine, theirs = new.schema, files.schema_of(manifest)
         return all(
-            name in theirs.names and widens(theirs.field(name).type, mine.field(name).type) for name in new.version
+            name in theirs.names and widens(theirs.field(name).type, mine.field(name).type)
+            for name in columns or new.version
         )
 
-    def check(self, manifest: Manifest, new: NewRows, way_out: str = "run once with mode full") -> None:
+    def check(
+        self,
+        manifest: Manifest,
+        new: NewRows,
+        way_out: str = "run once with mode full",
+        columns: Sequence[str] | None = None,
+    ) -> None:
         """Refuse to compare what cannot be compared."""
-        if not self.comparable(manifest, new):
+        if not self.comparable(manifest, new, columns):
             raise ConfigurationError(
                 f"source {self.source.source!r}: key, cursor or columns have changed since {manifest.window.name} was "
                 f"published, so that its rows cannot be compared; {way_out}, which replaces everything"
