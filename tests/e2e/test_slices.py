@@ -19,7 +19,10 @@ READERS = (
 
 
 def test_a_slice_whose_connection_is_cut_is_read_again_alone(stage: Stage, postgres_server: DatabaseServer) -> None:
-    """A lock on the table holds all readers at their first query until the test has seen and done what it wants."""
+    """A lock on the table holds all readers at their first query until the test has seen and done what it wants.
+
+    It is taken once plan, which opens the table too, has ended: a reader's process takes longer than that to start.
+    """
     execute = postgres_server.execute
     execute("DROP TABLE IF EXISTS big")
     execute("CREATE TABLE big (id BIGINT PRIMARY KEY, updated_at TIMESTAMP)")
@@ -35,10 +38,16 @@ def test_a_slice_whose_connection_is_cut_is_read_again_alone(stage: Stage, postg
 
     api.wait_for_dag("big")
     api.pause("big", False)
+    run_id = api.trigger("big")
+
+    def planned() -> bool:
+        found = {one["task_id"]: one["state"] for one in api.task_instances("big", run_id)}
+        return found.get("plan") == "success"
+
     with closing(postgres_server.connect()) as holder, holder.cursor() as cursor:
+        api.wait_until("plan", planned, 90, 0.05)
         cursor.execute("BEGIN")
         cursor.execute("LOCK TABLE big IN ACCESS EXCLUSIVE MODE")
-        run_id = api.trigger("big")
         api.wait_until("readers", lambda: len(reading()) == PARALLEL_SLICES, 90)
         killed = reading()[2]
         execute(
