@@ -76,7 +76,8 @@ def test_bad_rows(clinic: Project, places: list[int]) -> None:
 
 @pytest.mark.parametrize("places", PLACES)
 def test_older_versions(clinic: Project, places: list[int]) -> None:
-    """Of each of these rows a later one comes, in another part."""
+    """Of each of these rows a later one comes, in another part; `merge` keeps the latest alone."""
+    clinic.configure(VISITS + SHORT + "load: merge\n")
     clinic.execute(INSERT, [visit(number, FIRST + timedelta(days=9), note="new") for number in places])
     done = clinic.run().publication
     assert sum(done.rows.removed.values()) == len(places)
