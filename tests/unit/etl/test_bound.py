@@ -26,9 +26,9 @@ def bound(writers: Writers, cursor: Cursor = CURSOR) -> Bound:
     ("unseen", "origins", "grade", "told"),
     [
         ("", Origins(), "writers seen", None),
-        ("", ELSEWHERE, "not proven", "a view joins; rows come by a link"),
+        ("", ELSEWHERE, "not proven", "a view joins\nrows come by a link"),
         ("no grant", Origins(), "lag", "can be missed: no grant; where transactions last longer, set cursor.lag"),
-        ("no grant", ELSEWHERE, "not proven", "set cursor.lag; a view joins; rows come by a link"),
+        ("no grant", ELSEWHERE, "not proven", "set cursor.lag\na view joins\nrows come by a link"),
     ],
 )
 def test_how_sure_it_is(unseen: str, origins: Origins, grade: str, told: str | None) -> None:
@@ -85,4 +85,4 @@ def test_rows_that_come_late_are_read_by_who_looks_back_or_reads_everything(of: 
         ([], [*told, "a snapshot"]) if cured else (told, ["a snapshot"])
     )
     assert (found.grade, found.caveats) == ("not proven", [*told, "a snapshot"])
-    assert conditions(source(), found) == ({} if cured else {DEGRADED: "; ".join(told)})
+    assert conditions(source(), found) == ({} if cured else {DEGRADED: "\n".join(told)})
